@@ -1,0 +1,171 @@
+-- Flags of the nsbox command, as the schema spells them, into options.
+
+local E = require "nsbox.error"
+local options = require "nsbox.options"
+
+local rows, spellings = {}, {}
+
+for _, row in ipairs(options.rows) do
+  for _, flag in ipairs(row.cli or {}) do
+    rows[flag] = row
+    spellings[#spellings + 1] = flag
+  end
+end
+
+-- How the text after a flag becomes the value of its option; what is not here stays text, and the schema judges it.
+local readers = {}
+
+local function to_number(_, text)
+  return tonumber(text) or text
+end
+
+readers.integer = to_number
+readers.number = to_number
+readers.seconds = to_number
+readers["positive seconds"] = to_number
+
+-- docker's way to leave the image's Entrypoint out is an empty one.
+function readers.entrypoint(_, text)
+  return text ~= "" and { text }
+end
+
+function readers.labels(labels, text)
+  labels = labels or {}
+  local name, value = text:match("^([^=]*)=(.*)$")
+  labels[name or text] = value or ""
+  return labels
+end
+
+local function forget(list, name)
+  for i = #list, 1, -1 do
+    if list[i] == name then
+      table.remove(list, i)
+    end
+  end
+end
+
+-- NAME=VALUE, or NAME for the caller's value; of two for one name the last counts, as in docker.
+function readers.env(env, text)
+  env = env or {}
+  local name, value = text:match("^([^=]*)=(.*)$")
+  forget(env, name or text)
+  if name then
+    env[name] = value
+  else
+    env[text] = nil
+    env[#env + 1] = text
+  end
+  return env
+end
+
+local switches = { ["true"] = true, ["1"] = true, ["false"] = false, ["0"] = false }
+
+-- Short flags of docker's that no option has.
+local short = { ["-p"] = "publish", ["-P"] = "publish" }
+
+local function unknown_flag(flag)
+  local answer = options.answers[short[flag] or flag:gsub("^%-+", ""):gsub("-", "_")]
+  if answer then
+    return nil, ("unknown flag %s: %s"):format(flag, answer)
+  end
+  local near = flag:sub(1, 2) == "--" and E.nearest(flag, spellings)
+  return nil, ("unknown flag %s%s"):format(flag, near and ("; did you mean %s?"):format(near) or "")
+end
+
+local function store(opts, flag, row, text)
+  local reader = readers[row.type]
+  if reader then
+    opts[row.name] = reader(opts[row.name], text)
+  elseif row.cli.bare == nil then
+    opts[row.name] = text
+  elseif switches[text] == nil then
+    return nil, ("flag %s takes no value but true or false, got '%s'"):format(flag, text)
+  else
+    opts[row.name] = switches[text] and row.cli.bare or nil
+  end
+  return true
+end
+
+local function find(flag)
+  local row = rows[flag]
+  if not row then
+    return unknown_flag(flag)
+  elseif row.later then
+    return nil, ("flag %s (option '%s') is not built yet (it waits for %s)"):format(flag, row.name, row.later)
+  end
+  return row
+end
+
+-- One argument of flags: --long, --long=VALUE, --long VALUE, -s VALUE, -sVALUE, -s=VALUE, -abs VALUE.
+-- Returns the index of the next argument, or nil, message.
+local function read_flag(argv, i, opts)
+  local flag, text = argv[i]:match("^(%-%-[^=]*)=(.*)$")
+  local rest = ""
+  if not flag then
+    flag, rest = argv[i], ""
+    if flag:sub(1, 2) ~= "--" then
+      flag, rest = flag:sub(1, 2), flag:sub(3)
+    end
+  end
+  local row, message = find(flag)
+  if not row then
+    return nil, message
+  elseif row.cli.bare ~= nil and not text and rest:sub(1, 1) ~= "=" then
+    opts[row.name] = row.cli.bare
+    if rest == "" then
+      return i + 1
+    end
+    return read_flag({ [i] = "-" .. rest, [i + 1] = argv[i + 1] }, i, opts)
+  end
+  if rest ~= "" then
+    text = rest:gsub("^=", "")
+  elseif not text then
+    i = i + 1
+    text = argv[i]
+  end
+  if not text then
+    return nil, ("flag %s needs a value"):format(flag)
+  end
+  local stored, problem = store(opts, flag, row, text)
+  if not stored then
+    return nil, problem
+  end
+  return i + 1
+end
+
+--- Reads flags from argv[first] on; they end at the first argument that is none, or after "--".
+-- Returns the options and the index of the argument after the flags, or nil, message.
+local function parse(argv, first)
+  local opts, i = {}, first
+  while argv[i] and argv[i]:find("^%-.") do
+    if argv[i] == "--" then
+      return opts, i + 1
+    end
+    local after, message = read_flag(argv, i, opts)
+    if not after then
+      return nil, message
+    end
+    i = after
+  end
+  return opts, i
+end
+
+--- Lines of help: the flags that work now; with a star those that exec has too.
+local function help()
+  local lines = {}
+  for _, row in ipairs(options.rows) do
+    if row.cli and not row.later then
+      local flags = table.concat(row.cli, ", ")
+      if row.cli.bare == nil then
+        flags = flags .. " VALUE"
+      end
+      lines[#lines + 1] = ("%s %-26s %s"):format(row.exec and "*" or " ", flags, row.cli.doc or row.doc)
+    end
+  end
+  return lines
+end
+
+return {
+  parse = parse,
+  help = help,
+}

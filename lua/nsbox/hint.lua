@@ -1,0 +1,63 @@
+-- hint.lua: what to do about a step that failed: the probe's answer for what it is about.
+
+-- call, errno -> the feature whose probe explains it. The first row that fits wins.
+local rows = {
+  { call = "clone", name = "ENOSPC", feature = "userns" },
+  { call = "clone", name = "EPERM", feature = "userns" },
+  { call = "clone", name = "EAGAIN", text = "the limit of processes is reached: ulimit -u, or pids.max of a cgroup" },
+  { call = "execve", name = "EAGAIN", text = "the limit of processes is reached: ulimit -u, or pids.max of a cgroup" },
+  { call = "setns", name = "EPERM",
+    text = "it belongs to a user namespace in which the caller has no rights: joining it needs root" },
+  { call = "memfd_create", name = "EACCES",
+    text = "vm.memfd_noexec is 2, so no program may lie in memory: sysctl -w vm.memfd_noexec=1" },
+  { call = "geteuid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
+  { call = "getegid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
+  { call = "dup3", name = "EBADF", text = "the number is beyond the caller's limit of open descriptors: ulimit -n" },
+  { name = "EMFILE", text = "the caller's limit of open descriptors is reached: ulimit -n" },
+  { name = "ENFILE", text = "the system's limit of open descriptors is reached: sysctl fs.file-max" },
+  { call = "namespaces", name = "ENOSPC", feature = "userns" },
+  { call = "namespaces", name = "EPERM", feature = "userns" },
+  { call = "namespaces", name = "ETIMEDOUT", text = "the process nsbox-keeper is stopped: kill -CONT" },
+  { call = "write_file", name = "EPERM", feature = "userns" },
+  { call = "write_file", name = "EACCES",
+    text = "a caller that has changed its user is not dumpable, nor its /proc its own: prctl(PR_SET_DUMPABLE, 1)" },
+  { call = "fsconfig", name = "EINVAL", feature = "overlay" },
+  { call = "fsconfig", name = "EPERM", feature = "overlay" },
+  { call = "fsconfig", name = "ENODEV", feature = "overlay" },
+  { call = "fsopen", name = "ENODEV", feature = "overlay" },
+  { call = "fsmount", name = "EPERM", feature = "proc" },
+  { call = "pivot_root", name = "EINVAL",
+    text = "the caller's root is not a mount point (a chroot): start it from the real root" },
+  { call = "same_file", name = "ESTALE", text = "the image's path was replaced while the box was made: try again" },
+  { name = "ENOSPC",
+    text = "no space, or a limit of mounts or namespaces: sysctl fs.mount-max, user.max_*_namespaces" },
+  { name = "ENOMEM", text = "memory, or the caller's memory cgroup, is exhausted" },
+}
+
+local function ask_probe(feature)
+  if require("nsbox.probe.trial").busy() then
+    return nil -- the step is one of the probe itself, which says more
+  end
+  local found = require("nsbox.probe").probe()[feature]
+  if found and not found.ok then
+    return found.fix and found.why .. ": " .. found.fix or found.why
+  end
+end
+
+--- A hint for a failed step ({}: for what is none) and the name of its errno, or nil: also when nothing is left to ask
+-- the probe with.
+local function of(step, name)
+  for _, row in ipairs(rows) do
+    if (not row.call or row.call == step[1]) and row.name == name then
+      local ok, text = true, row.text
+      if row.feature then
+        ok, text = pcall(ask_probe, row.feature)
+      end
+      if ok and text then
+        return text
+      end
+    end
+  end
+end
+
+return { of = of }

@@ -1,0 +1,218 @@
+-- launch.lua: plan -> process. Makes the caller's steps, and those it owes the child at each barrier.
+
+local core = require "nsbox.core"
+local error_ = require "nsbox.error"
+local hint = require "nsbox.hint"
+local param = require "nsbox.plan.param"
+local program = require "nsbox.program"
+local step_text = require "nsbox.step"
+local sys = require "nsbox.sys"
+
+local MAX_ARGS = 8
+local SLICE = 60 -- seconds; a signal ends the wait at once, so that Lua's own hooks run
+
+-- A step of the caller: the same row, made now, or a call that only the caller has.
+local function perform(start, step)
+  local call, args = start.calls and start.calls[step[1]] or sys[step[1]], {}
+  for i = 1, MAX_ARGS do
+    args[i] = param.value(step[i + 1], start.params)
+  end
+  local results = table.pack(call(table.unpack(args, 1, MAX_ARGS)))
+  if not results[1] then
+    return nil, results[2], results[3]
+  end
+  for i, slot in ipairs(type(step.out) == "table" and step.out or { step.out }) do
+    start.slots[slot] = results[i]
+  end
+  return true
+end
+
+local function failure(start, number, message, errno)
+  local step = start.plan[number] and param.bind(start.plan[number], start.params) or { "clone" }
+  local name = errno and errno ~= 0 and core.errno_name(errno) or nil
+  return error_.fail {
+    kind = "setup", verb = start.verb, step = number, call = step[1], errno = errno ~= 0 and errno or nil, name = name,
+    path = step_text.subject(step),
+    message = ("%s (%s)"):format(message, step.why or "?"),
+    hint = hint.of(step, name),
+  }
+end
+
+-- The caller's steps from `number` on, until one of the child's.
+local function parent_steps(start, number)
+  while start.plan[number] and start.plan[number].side == "parent" and start.plan[number][1] ~= "clone" do
+    local ok, message, errno = perform(start, start.plan[number])
+    if not ok then
+      return nil, number, message, errno
+    end
+    number = number + 1
+  end
+  return number
+end
+
+local function child_steps(plan, from)
+  local list = {}
+  for number = from, #plan do
+    local step = plan[number]
+    if step.side ~= "parent" then
+      local marked = { index = number }
+      for key, v in pairs(step) do
+        marked[key] = v
+      end
+      list[#list + 1] = marked
+    end
+  end
+  return list
+end
+
+local programs = setmetatable({}, { __mode = "k" }) -- plan -> what the core made of the child's steps
+
+local function program_of(plan, number, inputs)
+  programs[plan] = programs[plan] or core.compile(child_steps(plan, number + 1), inputs, plan[number][2])
+  return programs[plan]
+end
+
+local function go(launch, number)
+  local ok, message, errno = launch:go()
+  if not ok and errno ~= sys.EPIPE and errno ~= sys.ECONNRESET then -- a child that is gone says why in the next event
+    return nil, number, message, errno
+  end
+  return true
+end
+
+local function at_barrier(start, launch, number, ...)
+  start.pidfd = launch:pidfd()
+  local take = start.barriers and start.barriers[start.plan[number][2]]
+  if take and take(...) == false then
+    return nil, number, "given up by the caller"
+  end
+  if start.born then
+    local ok, why, err = start.born(launch:pidfd())
+    start.born = nil
+    if not ok then
+      return nil, number, tostring(why), err
+    end
+  end
+  return go(launch, number)
+end
+
+local function explain_failure(start, number, errno, root)
+  local step = start.plan[number] and param.bind(start.plan[number], start.params)
+  if step and step.unsupported and errno == sys.EPROTO then
+    return error_.fail { kind = "unsupported", verb = start.verb, step = number, message = step.unsupported,
+      hint = hint.of(step, "EPROTO") }
+  end
+  local is_program = step and step[1] == "execve" and (step[2] ~= "@program" or errno == sys.E2BIG)
+  if is_program and errno ~= 0 and start.config then
+    return error_.fail(program.explain(start, number, errno, root))
+  end
+  if errno == 0 then
+    return failure(start, number, "the process was killed during set-up", 0)
+  end
+  local message = errno == sys.EPROTO and "read back: the kernel did not apply it" or core.strerror(errno)
+  return failure(start, number, message, errno)
+end
+
+local function follow(start, launch)
+  if start.meanwhile then
+    start.meanwhile()
+  end
+  while true do
+    local event, a, b, c = launch:next(SLICE)
+    if event == "started" then
+      return a
+    elseif event == "failed" then
+      local root <close> = c
+      return explain_failure(start, a, b, root)
+    elseif event == "barrier" then
+      local ok, number, message, errno = at_barrier(start, launch, a, b, c)
+      if not ok then
+        launch:abort()
+        return failure(start, number, message, errno)
+      end
+    elseif not event then
+      return failure(start, 0, a, b)
+    end
+  end
+end
+
+local unconfirmed = { c = "init could not make a process for the program: ",
+  t = "the terminal could not become the program's: " }
+
+-- With an init the program runs when that says so.
+local function confirmed(start, process)
+  local ok, kind, errno, fd = start.confirm(process)
+  local root <close>, last = fd, #start.plan
+  if ok then
+    return process
+  end
+  process:close()
+  if kind == "x" then
+    return error_.fail(program.explain(start, last, errno, root))
+  elseif not unconfirmed[kind] then
+    return failure(start, last, "the process was killed during set-up", 0)
+  end
+  return failure(start, last, unconfirmed[kind] .. core.strerror(errno), errno)
+end
+
+-- What the caller's steps opened is the start's alone.
+local slots_mt = { __name = "nsbox.slots" }
+
+function slots_mt.__close(slots)
+  for _, fd in pairs(slots) do
+    fd:close()
+  end
+end
+
+local function all_inputs(start)
+  local inputs = {}
+  for _, from in ipairs { start.inputs, start.slots } do
+    for name, fd in pairs(from) do
+      inputs[name] = fd
+    end
+  end
+  return inputs
+end
+
+--- Performs a plan. start:
+--   plan      the steps; params: values of their placeholders. What is marshalled of a plan is kept as long as the plan
+--   verb      for messages; config: for what is said of a program that cannot be run
+--   inputs    slot name -> descriptor
+--   calls     name -> function: what a step of the caller may name beside those of nsbox.sys
+--   barriers  name -> function, called with the descriptors the child gives there; false gives the start up. Then
+--             start.pidfd is the newest process's, borrowed
+--   born      called at the first barrier with the new process's pidfd; nil, message, errno stops the start
+--   meanwhile called when the child is at work
+--   confirm   called with the process that was started: see pid1.lua
+--   hidden    nobody may look into the caller's memory meanwhile
+--   copy      true: a copying clone
+--   child     for a plan that ends in `return`: called in the copy with the descriptor for results; never comes back
+-- Returns the process | nil, err, errno (kinds setup, exec). Nothing half made stays.
+local function run(start)
+  start.slots, start.params = setmetatable({}, slots_mt), start.params or {}
+  local _ <close> = start.slots
+  local number, failed, message, errno = parent_steps(start, 1)
+  if not number then
+    return failure(start, failed, message, errno)
+  end
+  local clone = start.plan[number]
+  local keeper = clone.within and start.inputs[clone.within]
+  local inputs = all_inputs(start)
+  local copy = start.copy or start.child ~= nil or os.getenv "NSBOX_CLONE" == "copy"
+  local launch <close>, why, err = core.launch(program_of(start.plan, number, inputs), inputs, {
+    copy = copy, hidden = start.hidden, params = start.params,
+    within = keeper, self = keeper and keeper.caller,
+  })
+  if not launch then
+    return failure(start, number, why, err)
+  elseif why then -- this is the copy
+    return start.child(why)
+  end
+  local process, failed_, errno_ = follow(start, launch)
+  if process and start.confirm then
+    return confirmed(start, process)
+  end
+  return process, failed_, errno_
+end
+
+return { run = run }

@@ -1,0 +1,231 @@
+-- Options: what a user may pass, checked against the schema, completed and brought into one form.
+-- Here nothing is made and nothing is looked up but the caller's environment.
+
+local E = require "nsbox.error"
+local command = require "nsbox.options.command"
+local schema = require "nsbox.options.schema"
+local types = require "nsbox.options.types"
+local value = require "nsbox.options.value"
+
+-- Verbs that add a process to a running box: they take the rows marked exec, and no others.
+local joining = { exec = true, spawn = true, ["box:call"] = true }
+
+-- Verbs that run a function: they take no row marked command.
+local calling = { call = true, ["box:call"] = true }
+
+local by_name, answers, known, other_names = {}, {}, {}, {}
+
+local function index_rows()
+  for _, row in ipairs(schema.rows) do
+    by_name[row.name] = row
+    known[#known + 1] = row.name
+  end
+  local foreign = { schema.foreign }
+  for _, row in ipairs(schema.rows) do
+    foreign[#foreign + 1] = row.aliases
+  end
+  for _, names in ipairs(foreign) do
+    for name, answer in pairs(names) do
+      answers[name] = answer
+      other_names[#other_names + 1] = name
+    end
+  end
+  table.sort(other_names)
+end
+
+index_rows()
+
+local function wrong(verb, name, problem)
+  E.misuse("nsbox.%s: option '%s' %s", verb, name, problem)
+end
+
+local function unknown_option(verb, key)
+  if type(key) ~= "string" then
+    E.misuse("nsbox.%s: options have names, got the key %s", verb, value.describe(key))
+  elseif answers[key] then
+    E.misuse("nsbox.%s: unknown option '%s': %s", verb, key, answers[key])
+  end
+  local near, foreign = E.nearest(key, known), E.nearest(key, other_names)
+  if not near and foreign then
+    E.misuse("nsbox.%s: unknown option '%s': %s", verb, key, answers[foreign])
+  end
+  local hint = near and ("; did you mean '%s'?"):format(near) or ""
+  E.misuse("nsbox.%s: unknown option %s%s", verb, value.describe(key), hint)
+end
+
+local function check_names(verb, opts)
+  for key in pairs(opts) do
+    local row = by_name[key]
+    if not row then
+      unknown_option(verb, key)
+    elseif joining[verb] and not row.exec then
+      wrong(verb, key, "belongs to the whole box: give it to nsbox.run or nsbox.start")
+    elseif calling[verb] and row.command then
+      wrong(verb, key, "is for commands, and a function in a box is none")
+    end
+  end
+end
+
+-- A row that is not built is checked too where its checker exists: misuse is misuse, today and later.
+local function check_value(row, given)
+  local checker = types[row.type]
+  local checked, problem, unsupported
+  if checker then
+    checked, problem, unsupported = checker(given)
+  end
+  if row.later and not problem then
+    return nil, ("is not built yet (it waits for %s)"):format(row.later), true
+  end
+  return checked, problem, unsupported
+end
+
+local function default(row, verb)
+  local given = row.defaults and row.defaults[verb] or row.default
+  if type(given) == "table" then
+    return types[row.type] and types[row.type](given) or {}
+  elseif given == nil or row.defaults or not types[row.type] then
+    return given
+  end
+  return (types[row.type](given))
+end
+
+local defaults_of = {} -- verb -> { shared = name -> value, own = rows whose default is a table: a new one each time }
+
+local function read_defaults(verb)
+  local ready = { shared = {}, own = {} }
+  for _, row in ipairs(schema.rows) do
+    if row.exec or not joining[verb] then
+      local value_ = default(row, verb)
+      if type(value_) == "table" then
+        ready.own[#ready.own + 1] = row
+      else
+        ready.shared[row.name] = value_
+      end
+    end
+  end
+  defaults_of[verb] = ready
+  return ready
+end
+
+local function fill_defaults(verb)
+  local ready = defaults_of[verb] or read_defaults(verb)
+  local filled = {}
+  for name, v in pairs(ready.shared) do
+    filled[name] = v
+  end
+  for _, row in ipairs(ready.own) do
+    filled[row.name] = default(row, verb)
+  end
+  return filled
+end
+
+-- What cannot be wanted together. given: as the user wrote it; checked: normalised.
+local conflicts = {
+  { "input", "excludes stdin: both say what the command reads", function(given)
+    return given.input ~= nil and given.stdin ~= nil
+  end },
+  { "read_only", "excludes layer: nothing can be written", function(given)
+    return given.read_only and given.layer ~= nil
+  end },
+  { "network", "excludes namespaces.net: both choose the network namespace", function(given)
+    return given.network ~= nil and type(given.namespaces) == "table" and given.namespaces.net ~= nil
+  end },
+  { "detach", "belongs to nsbox.start", function(_, checked, verb)
+    return checked.detach and verb == "run"
+  end },
+  { "stderr", "excludes tty: a terminal has one output stream, stdout", function(given, checked)
+    return checked.tty and given.stderr ~= nil and given.stderr ~= "stdout"
+  end },
+  { "init", "needs a pid namespace of the box's own", function(given, checked)
+    return given.init and checked.namespaces and not checked.namespaces.pid.new
+  end },
+  { "hostname", "needs a uts namespace of the box's own", function(given, checked)
+    return given.hostname ~= nil and checked.namespaces and not checked.namespaces.uts.new
+  end },
+  { "domainname", "needs a uts namespace of the box's own", function(given, checked)
+    return given.domainname ~= nil and checked.namespaces and not checked.namespaces.uts.new
+  end },
+}
+
+-- Verbs that answer with a Result, or a function's results, have no handle by which a pipe could be reached.
+local without_handle = { run = true, exec = true, explain = true, call = true, ["box:call"] = true }
+
+local function check_conflicts(verb, given, checked)
+  for _, conflict in ipairs(conflicts) do
+    local name, problem, applies = table.unpack(conflict)
+    if applies(given, checked, verb) then
+      wrong(verb, name, problem)
+    end
+  end
+  for _, name in ipairs { "stdin", "stdout", "stderr" } do
+    if without_handle[verb] and given[name] == "pipe" then
+      wrong(verb, name, "cannot be a pipe: there is no handle to reach it by; use nsbox.start or box:spawn")
+    end
+  end
+end
+
+-- `network` is a short way to say namespaces.net: from here on both say the same.
+local function settle_network(given, checked)
+  local namespaces = checked.namespaces
+  if given.network ~= nil then
+    local new = { none = { new = true }, host = { new = false } }
+    namespaces.net = new[checked.network] or { path = checked.network }
+  elseif namespaces.net.new == nil then
+    checked.network = namespaces.net.path
+  else
+    checked.network = namespaces.net.new and "none" or "host"
+  end
+end
+
+local function check_all(verb, opts)
+  if type(opts) ~= "table" then
+    E.misuse("nsbox.%s: options must be a table, got %s", verb, value.describe(opts))
+  end
+  check_names(verb, opts)
+  local given, checked, refusal = {}, fill_defaults(verb), nil
+  for _, row in ipairs((next(opts) ~= nil or getmetatable(opts)) and schema.rows or {}) do
+    local name = row.name
+    given[name] = opts[name]
+    if given[name] ~= nil then
+      local problem, unsupported
+      checked[name], problem, unsupported = check_value(row, given[name])
+      if problem and not unsupported then
+        wrong(verb, name, problem)
+      elseif problem and not refusal then
+        refusal = { kind = "unsupported", verb = verb, message = ("option '%s' %s"):format(name, problem) }
+      end
+    end
+  end
+  check_conflicts(verb, given, checked)
+  if refusal then
+    return E.fail(refusal)
+  elseif checked.namespaces then
+    settle_network(given, checked)
+  end
+  local stdin = given.stdin ~= nil or given.input ~= nil
+  checked.named = { stdin = stdin, stdout = given.stdout ~= nil, stderr = given.stderr ~= nil }
+  return checked
+end
+
+local without = {} -- verb -> what is checked when no options are given
+
+--- Checks the options of a verb ("run", "start", "exec", ...) and returns a table, to be read only: every option
+-- normalised, with defaults filled in. Options that are not built have their defaults too. Beyond the options it has
+-- named = { stdin =, stdout =, stderr = }: which streams the user named (input names stdin).
+-- Returns nil, Error (kind "unsupported"), nil for an option or value that is not built yet.
+-- Raises at the user's line for misuse: unknown names, wrong types, impossible values and combinations.
+local function check(verb, opts)
+  if opts ~= nil then
+    return check_all(verb, opts)
+  end
+  without[verb] = without[verb] or check_all(verb, {})
+  return without[verb]
+end
+
+return {
+  check = check,
+  command = command.check,
+  size = value.size,
+  rows = schema.rows,
+  answers = answers,
+}

@@ -1,0 +1,262 @@
+-- The schema: one row per option, as data. What a row holds:
+--   name, type      the checker of that name in types.lua; a row with `later` may have a type that nobody checks yet
+--   default         as a user would write it; defaults = { verb = ... } where a verb has another
+--   command         of no use to a function: not an option of call
+--   exec            also an option of exec and spawn
+--   oci             where it goes in the OCI config ("-": it belongs to the call)
+--   doc             one line
+--   cli             flags of the nsbox command in docker's spelling; bare = the value of a flag that takes no argument;
+--                   doc = its line of help where `doc` speaks of Lua
+--   aliases         names that other tools have for it, each with the exact answer
+--   later           what the option waits for; until then it is refused as unsupported
+
+-- A test that prints wants to be seen.
+local defaults = { start = "log", spawn = "log", call = "inherit", ["box:call"] = "inherit" }
+
+local identities = "identities"
+local privileges = "the options of privileges"
+local files = "mounts and files"
+local limits = "limits"
+local networks = "networks"
+
+local rows = {
+  -- the process
+  { name = "entrypoint", type = "entrypoint", command = true, oci = "process.args",
+    cli = { "--entrypoint", doc = "program that replaces the image's Entrypoint; empty: none" },
+    doc = "replaces the image's Entrypoint; false leaves it out" },
+  { name = "env", type = "env", default = {}, exec = true, oci = "process.env",
+    cli = { "-e", "--env", doc = "NAME=VALUE, or NAME for the caller's value; may be repeated" },
+    doc = 'adds to the image\'s environment: NAME = value, NAME = false removes, "NAME" passes the caller\'s',
+    aliases = {
+      environment = "use env = { NAME = \"value\" }", environ = "use env = { NAME = \"value\" }",
+      pass_env = "use env = { \"NAME\" }: a name in the list part passes the caller's value",
+      env_file = "nsbox reads no env files: use env = { NAME = \"value\" }",
+      clear_env = "a box's environment is clean already: leave it out",
+    } },
+  { name = "workdir", type = "absolute path", exec = true, oci = "process.cwd", cli = { "-w", "--workdir" },
+    doc = "working directory, made if it is missing",
+    aliases = { cwd = "use workdir", dir = "use workdir", chdir = "use workdir", working_dir = "use workdir" } },
+  { name = "user", type = "user", exec = true, oci = "process.user", cli = { "-u", "--user" },
+    doc = "uid, or \"uid:gid\"",
+    aliases = { uid = 'use user = uid or "uid:gid"', gid = 'use user = "uid:gid"', username = "use user" } },
+  { name = "groups", type = "list", exec = true, oci = "process.user.additionalGids", cli = { "--group-add" },
+    doc = "additional groups", aliases = { group_add = "use groups", extra_groups = "use groups" },
+    later = identities },
+  { name = "umask", type = "mode", default = "0022", exec = true, oci = "process.user.umask", cli = { "--umask" },
+    doc = "file mode creation mask", later = identities },
+  { name = "hostname", type = "hostname", oci = "hostname", cli = { "-h", "--hostname" },
+    doc = "host name inside the box; the box's id if not given" },
+  { name = "domainname", type = "hostname", oci = "domainname", cli = { "--domainname" },
+    doc = "NIS domain name inside the box" },
+  { name = "name", type = "name", oci = "annotations", cli = { "--name" },
+    doc = "a handle of your own, unique among the detached boxes", aliases = { container_name = "use name" } },
+  { name = "labels", type = "labels", default = {}, oci = "annotations",
+    cli = { "-l", "--label", doc = "NAME=TEXT that stays with the box; may be repeated" },
+    doc = "free text that stays with the box", aliases = { label = "use labels", annotations = "use labels" } },
+  { name = "init", type = "boolean", command = true, oci = "nsbox.init", cli = { "--init", bare = true },
+    doc = "a pid 1 of nsbox's own that hands signals on and reaps orphans; a box without a command has it" },
+
+  -- streams
+  { name = "tty", type = "tty", default = false, exec = true, oci = "process.terminal, process.consoleSize",
+    cli = { "-t", "--tty", bare = true, doc = "a terminal for the command" },
+    doc = "a terminal as all three streams: true or { rows =, cols = }",
+    aliases = { terminal = "use tty = true", pty = "use tty = true", console_size = "use tty = { rows =, cols = }" } },
+  { name = "stdin", type = "stdin", default = "null", exec = true, oci = "-",
+    cli = { "-i", "--interactive", bare = "inherit", doc = "keep stdin (without it the command reads nothing)" },
+    doc = '"null", "inherit", "pipe", a file, Stream or descriptor',
+    aliases = { stdin_open = 'use stdin = "inherit"', interactive = 'use stdin = "inherit"' } },
+  { name = "input", type = "input", exec = true, oci = "-",
+    doc = "text to feed, or a function that returns the next chunk, nil at the end" },
+  { name = "stdout", type = "stdout", default = "capture", defaults = defaults, exec = true,
+    oci = "-", doc = '"capture", "log", "pipe", "inherit", "null", a file, Stream, descriptor or line function',
+    aliases = { capture_output = "nsbox.run captures already: leave it out", stdio = "use stdin, stdout, stderr" } },
+  { name = "stderr", type = "stderr", default = "capture", defaults = defaults, exec = true,
+    oci = "-", doc = "as stdout; or \"stdout\": the same stream",
+    aliases = { merge_stderr = 'use stderr = "stdout"' } },
+  { name = "max_output", type = "size", default = "16M", exec = true, oci = "-",
+    doc = "how much of each stream is kept", aliases = { max_buffer = "use max_output" } },
+  { name = "overflow", type = "overflow", default = "truncate", exec = true, oci = "-",
+    doc = "what happens beyond max_output: \"truncate\" or \"kill\"" },
+  { name = "fds", type = "fds", default = {}, exec = true, command = true, oci = "nsbox.fds",
+    doc = "more descriptors: [n] = an open file or descriptor, n from 3 to 1023",
+    aliases = { pass_fds = "use fds = { [n] = handle }", extra_files = "use fds = { [n] = handle }" } },
+
+  -- the end
+  { name = "timeout", type = "positive seconds", exec = true, oci = "-", cli = { "--timeout" },
+    doc = "wall clock seconds from exec; none if not given",
+    aliases = { time_limit = "use timeout (wall clock) or cpu_time", wall_time = "use timeout" } },
+  { name = "cpu_time", type = "positive seconds", oci = "-", cli = { "--cpu-time" },
+    doc = "CPU seconds of the whole tree", later = limits },
+  { name = "stop_signal", type = "signal", exec = true, oci = "nsbox.stop_signal", cli = { "--stop-signal" },
+    doc = "signal that asks the box to end; the image's, or TERM", aliases = { kill_signal = "use stop_signal" } },
+  { name = "stop_timeout", type = "seconds", default = 2, exec = true, oci = "-", cli = { "--stop-timeout" },
+    doc = "grace between stop_signal and KILL",
+    aliases = { kill_after = "use stop_timeout", stop_grace_period = "use stop_timeout" } },
+  { name = "check", type = "boolean", default = false, exec = true, command = true, oci = "-",
+    doc = "a bad Result becomes nil, err with kind \"exit\"" },
+  { name = "changes", type = "boolean", default = false, oci = "-", doc = "fill r.changes",
+    later = "layers that are kept" },
+  { name = "detach", type = "boolean", default = false, oci = "-", cli = { "-d", "--detach", bare = true },
+    doc = "outlive the caller (nsbox.start)", aliases = { detached = "use detach", daemon = "use detach" } },
+  { name = "degrade", type = "list", default = {}, oci = "-", doc = "options that may stay unenforced",
+    later = limits },
+  { name = "config", type = "function", oci = "all", doc = "function(c): the last word on the OCI config",
+    later = "OCI bundles" },
+  { name = "on_created", type = "function", oci = "nsbox.on_created", doc = "function(box), in the parent, before exec",
+    aliases = { preexec_fn = "no Lua runs in the child: use on_created, in the parent" } },
+  { name = "on_exit", type = "function", oci = "-", doc = "function(box, result), in the parent" },
+
+  -- where images come from
+  { name = "store", type = "path", oci = "-", cli = { "--store" }, doc = "folder of the images" },
+  { name = "platform", type = "line", oci = "-", cli = { "--platform" }, doc = "os/arch of the image",
+    later = "images of other tools" },
+  { name = "progress", type = "function", oci = "-", doc = "function(p), called while an image is made ready",
+    later = "images of other tools" },
+
+  -- isolation
+  { name = "namespaces", type = "namespaces", default = {}, oci = "linux.namespaces, linux.timeOffsets",
+    doc = "pid mount uts ipc net user cgroup time: true new, false the caller's, or whose to join",
+    aliases = {
+      pid_mode = "use namespaces = { pid = ... }", ipc_mode = "use namespaces = { ipc = ... }",
+      uts_mode = "use namespaces = { uts = ... }", ns = "use namespaces", unshare = "use namespaces",
+    } },
+  { name = "network", type = "network", default = "none", oci = "linux.namespaces", cli = { "--network", "--net" },
+    doc = '"none" (lo only), "host", or the path of a network namespace',
+    aliases = { network_mode = "use network", net = "use network", networks = "use network" } },
+  { name = "hosts", type = "map", default = {}, oci = "mounts", cli = { "--add-host" },
+    doc = "lines of /etc/hosts: name = address", aliases = { extra_hosts = "use hosts", add_host = "use hosts" },
+    later = networks },
+  { name = "dns", type = "list", default = {}, oci = "mounts", cli = { "--dns" },
+    doc = "name servers of /etc/resolv.conf", later = networks },
+  { name = "userns", type = "userns", default = "auto", oci = "linux.uidMappings, linux.gidMappings",
+    cli = { "--userns" }, doc = '"auto", "single", "keep-id" or "host"', aliases = { userns_mode = "use userns" },
+    later = identities },
+  { name = "uid_map", type = "rows", oci = "linux.uidMappings", cli = { "--uidmap" },
+    doc = "rows { inside, outside, count }", aliases = { uidmap = "use uid_map" }, later = identities },
+  { name = "gid_map", type = "rows", oci = "linux.gidMappings", cli = { "--gidmap" },
+    doc = "rows { inside, outside, count }", aliases = { gidmap = "use gid_map" }, later = identities },
+  { name = "disable_userns", type = "boolean", default = false, oci = "nsbox.disable_userns",
+    doc = "no further user namespaces inside", later = identities },
+
+  -- privileges
+  { name = "cap_add", type = "list", exec = true, oci = "process.capabilities", cli = { "--cap-add" },
+    doc = "capabilities beyond the default 14, or \"all\"",
+    aliases = {
+      caps = "use cap_add and cap_drop", capabilities = "use cap_add and cap_drop",
+      privileged = 'there is no such switch: name what the program needs (cap_add = "all", devices, unmask = "all")',
+    }, later = privileges },
+  { name = "cap_drop", type = "list", exec = true, oci = "process.capabilities", cli = { "--cap-drop" },
+    doc = "capabilities to take away, or \"all\"", later = privileges },
+  { name = "cap_ambient", type = "list", default = {}, exec = true, oci = "process.capabilities.ambient",
+    doc = "capabilities that a non-root program keeps", later = privileges },
+  { name = "no_new_privs", type = "boolean", default = true, exec = true, oci = "process.noNewPrivileges",
+    doc = "set-user-ID programs gain nothing",
+    aliases = { security_opt = "use no_new_privs, mask, unmask, profile", no_new_privileges = "use no_new_privs" },
+    later = privileges },
+  { name = "rlimits", type = "map", exec = true, oci = "process.rlimits", cli = { "--ulimit" },
+    doc = "name = n, \"inf\" or { soft, hard }", aliases = { ulimits = "use rlimits", ulimit = "use rlimits" },
+    later = limits },
+  { name = "sysctls", type = "map", default = {}, oci = "linux.sysctl", cli = { "--sysctl" },
+    doc = "kernel parameters of the box's own namespaces", aliases = { sysctl = "use sysctls" }, later = privileges },
+  { name = "oom_score_adj", type = "integer", exec = true, oci = "process.oomScoreAdj", cli = { "--oom-score-adj" },
+    doc = "how early the OOM killer takes it", later = limits },
+  { name = "nice", type = "integer", exec = true, oci = "process.scheduler", doc = "scheduling priority",
+    later = limits },
+  { name = "affinity", type = "line", exec = true, oci = "process.scheduler", doc = 'CPUs it runs on: "0-1"; no limit',
+    later = limits },
+  { name = "personality", type = "list", default = {}, oci = "linux.personality", doc = '"no_aslr", "linux32"',
+    later = privileges },
+
+  -- files
+  { name = "layer", type = "layer", default = "discard", oci = "nsbox.layer",
+    doc = 'where writes go: "discard", "image" or a folder', aliases = { overlay = "use layer" } },
+  { name = "read_only", type = "boolean", default = false, oci = "root.readonly",
+    cli = { "--read-only", bare = true, doc = "a root file system that cannot be written" },
+    doc = "a read-only root; excludes layer",
+    aliases = { readonly = "use read_only", ro = "use read_only" } },
+  { name = "mounts", type = "list", default = {}, oci = "mounts", cli = { "-v", "--volume", "--mount" },
+    doc = 'rows { type, source, target, options, idmap, optional }, or "src:dst[:ro]"',
+    aliases = {
+      volumes = 'use mounts = { "SRC:DST[:ro]" }', binds = 'use mounts = { "SRC:DST[:ro]" }',
+      bind = 'use mounts = { "SRC:DST[:ro]" }', volume = 'use mounts = { "SRC:DST[:ro]" }', mount = "use mounts",
+    }, later = files },
+  { name = "tmpfs", type = "map", default = {}, oci = "mounts", cli = { "--tmpfs" },
+    doc = "paths that get an empty tmpfs: list, or path = size", later = files },
+  { name = "shm_size", type = "size", default = "64M", oci = "mounts", cli = { "--shm-size" },
+    doc = "size of /dev/shm", later = files },
+  { name = "files", type = "map", default = {}, oci = "nsbox.files",
+    doc = "path = text or { content= or source=, mode, uid, gid }: placed before exec", later = files },
+  { name = "mask", type = "list", default = {}, oci = "linux.maskedPaths, linux.readonlyPaths",
+    doc = "paths to hide beyond the default list", later = files },
+  { name = "unmask", type = "list", default = {}, oci = "linux.maskedPaths, linux.readonlyPaths",
+    doc = "paths freed from the default list, or \"all\"", later = files },
+  { name = "devices", type = "list", default = {}, oci = "linux.devices, linux.resources.devices",
+    cli = { "--device" }, doc = '"/dev/fuse[:target][:rwm]" or a row: node and rule',
+    aliases = { device = "use devices" }, later = files },
+  { name = "device_rules", type = "list", default = {}, oci = "linux.resources.devices",
+    cli = { "--device-cgroup-rule" }, doc = '"c 10:229 rwm": the rule only',
+    aliases = { device_cgroup_rules = "use device_rules" }, later = limits },
+
+  -- limits
+  { name = "memory", type = "size", oci = "linux.resources.memory", cli = { "-m", "--memory" },
+    doc = "memory of the whole box", aliases = { mem_limit = "use memory", mem = "use memory" }, later = limits },
+  { name = "swap", type = "size", oci = "linux.resources.memory", cli = { "--swap" }, doc = "swap beyond memory",
+    aliases = { memswap_limit = "use swap: what may be swapped beyond memory (not the sum)" }, later = limits },
+  { name = "memory_reservation", type = "size", oci = "linux.resources.memory", cli = { "--memory-reservation" },
+    doc = "memory the host leaves it under pressure", aliases = { mem_reservation = "use memory_reservation" },
+    later = limits },
+  { name = "cpus", type = "number", oci = "linux.resources.cpu", cli = { "--cpus" }, doc = "CPUs' worth of time",
+    aliases = { cpu_quota = "use cpus = 1.5", cpu_period = "use cpus = 1.5", nano_cpus = "use cpus = 1.5" },
+    later = limits },
+  { name = "cpu_weight", type = "integer", oci = "linux.resources.cpu", cli = { "--cpu-weight" },
+    doc = "share when CPUs are scarce: 1 to 10000", aliases = { cpu_shares = "use cpu_weight (1 to 10000)" },
+    later = limits },
+  { name = "cpuset", type = "line", oci = "linux.resources.cpu", cli = { "--cpuset-cpus" },
+    doc = 'CPUs it may use: "0-1"', aliases = { cpuset_cpus = "use cpuset" }, later = limits },
+  { name = "pids", type = "integer", oci = "linux.resources.pids", cli = { "--pids-limit" },
+    doc = "processes and threads at a time", aliases = { pids_limit = "use pids" }, later = limits },
+  { name = "io", type = "map", oci = "linux.resources.blockIO", doc = "{ weight=, [dev]={ rbps, wbps, riops, wiops } }",
+    aliases = { blkio_weight = "use io = { weight = ... }" }, later = limits },
+  { name = "hugetlb", type = "map", oci = "linux.resources.hugepageLimits", doc = "page size = size", later = limits },
+  { name = "cgroup", type = "map", default = {}, oci = "linux.resources.unified", doc = "raw cgroup v2 keys",
+    later = limits },
+  { name = "cgroup_parent", type = "path", oci = "linux.cgroupsPath", cli = { "--cgroup-parent" },
+    doc = "cgroup below which the box's own is made", later = limits },
+
+  -- profiles
+  { name = "profile", type = "any", oci = "-", doc = "a named set of protections", later = "security profiles" },
+  { name = "seccomp", type = "any", oci = "linux.seccomp", doc = "system call filter", later = "security profiles" },
+  { name = "landlock", type = "any", oci = "-", doc = "file access rules", later = "security profiles" },
+  { name = "apparmor", type = "any", oci = "process.apparmorProfile", doc = "AppArmor profile",
+    later = "security profiles" },
+  { name = "selinux", type = "any", oci = "process.selinuxLabel", doc = "SELinux label",
+    later = "security profiles" },
+}
+
+-- Names of other tools that no option stands for.
+local foreign = {
+  image = "the image is the first argument",
+  cmd = "the command is an argument of its own, before the options",
+  command = "the command is an argument of its own, before the options",
+  args = "the command is an argument of its own, before the options",
+  argv = "the command is an argument of its own, before the options",
+  shell = "give the command as a string: /bin/sh -c runs it",
+  text = "output is the bytes that the program wrote: leave it out",
+  encoding = "output is the bytes that the program wrote: leave it out",
+  ports = "nsbox maps no ports: box:connect(port) reaches the box from outside",
+  publish = "nsbox maps no ports: box:connect(port) reaches the box from outside",
+  links = "nsbox has no links: boxes share a network namespace",
+  remove = "a box is removed at its end, a detached one by destroy (nsbox rm): leave it out",
+  rm = "a box is removed at its end, a detached one by destroy (nsbox rm): leave it out",
+  auto_remove = "a box is removed at its end, a detached one by destroy (nsbox rm): leave it out",
+  restart = "nsbox restarts nothing: call it again",
+  restart_policy = "nsbox restarts nothing: call it again",
+  healthcheck = "nsbox has no health checks: test from your script",
+  volumes_from = "nsbox has no volumes: name each folder in mounts",
+  pull = "nsbox pulls no images: load them",
+}
+
+return {
+  rows = rows,
+  foreign = foreign,
+}

@@ -1,0 +1,283 @@
+-- start.lua: from a user's arguments to the task of a running box.
+
+local config = require "nsbox.config"
+local core = require "nsbox.core"
+local error_ = require "nsbox.error"
+local handle = require "nsbox.process.handle"
+local hint = require "nsbox.hint"
+local image = require "nsbox.image"
+local keeper = require "nsbox.keeper"
+local launch = require "nsbox.launch"
+local layer = require "nsbox.image.layer"
+local options = require "nsbox.options"
+local param = require "nsbox.plan.param"
+local pid1 = require "nsbox.pid1"
+local plan = require "nsbox.plan"
+local probe = require "nsbox.probe"
+local process = require "nsbox.process"
+local serve = require "nsbox.serve"
+local streams = require "nsbox.streams"
+local sys = require "nsbox.sys"
+local terminal = require "nsbox.terminal"
+local wait = require "nsbox.wait"
+
+-- What a start has made goes, unless it succeeds. Its handle, which on_created had, is a closed one.
+local making_mt = { __name = "nsbox.making" }
+
+function making_mt.__close(making)
+  if making.box then
+    process.close(making.box)
+  end
+end
+
+--- Options, command and image -> config. The way from a user's arguments to the second station, for starts and
+-- explain. Returns config, checked options, image | nil, err, errno; raises on misuse.
+local function describe(verb, name, cmd, opts, host, id)
+  local o, err, errno = options.check(verb, opts)
+  if not o then
+    return nil, err, errno
+  end
+  local ok
+  ok, cmd, errno = options.command(verb, cmd, o)
+  if not ok then
+    return nil, cmd, errno
+  end
+  local img
+  img, err, errno = image.resolve(verb, name, o, host)
+  if not img then
+    return nil, err, errno
+  end
+  local c
+  c, err, errno = config.config(verb, o, img, cmd, host, id)
+  if not c then
+    return nil, err, errno
+  end
+  return c, o, img
+end
+
+local function setup_failure(verb, what, message, errno)
+  local name = errno and core.errno_name(errno) or nil
+  return error_.fail { kind = "setup", verb = verb, message = what .. ": " .. tostring(message), errno = errno,
+    name = name, hint = hint.of({}, name) }
+end
+
+-- Where this kernel's tmpfs cannot be an overlay's upper layer, a folder is.
+local function open_layer(b, c, o)
+  if b.host.tmpfs_xattr.ok or not o.namespaces.mount.new then
+    return true
+  end
+  local message, errno
+  b.layer, message, errno = layer.open(b.id, o.store)
+  if not b.layer then
+    return nil, message, errno
+  end
+  c.nsbox.layer_path = b.layer.path
+  return true
+end
+
+local function inputs_of(b)
+  local inputs = { keeper = b.keeper }
+  for _, from in ipairs { b.streams.inputs, b.copying and b.copying.inputs } do
+    for name, fd in pairs(from) do
+      inputs[name] = fd
+    end
+  end
+  return inputs
+end
+
+-- What the copy does that a call makes; nil for a program.
+local function child_of(b, c)
+  return b.copying and function(fd)
+    b.copying.child(fd, c.process.env)
+  end or nil
+end
+
+local function born_of(b)
+  return not b.is_pid1 and function(pidfd)
+    local message, errno
+    b.duty, message, errno = keeper.kill_later(pidfd)
+    return b.duty, message, errno
+  end or nil
+end
+
+-- The user's function, before exec. An error of it is raised when nothing of the start is left.
+local function created(b, pidfd)
+  local _ <close> = wait.forbid "on_created"
+  b.pid = core.pid_of(pidfd)
+  local ok, err = pcall(b.on_created, b.handle)
+  b.raised = not ok and { err } or nil
+  return ok
+end
+
+-- Of a program of ours, which is to become the command or its init: its handle, and what is more of the start.
+local function open_init(b, c, params, inputs)
+  if not c.nsbox.init and not c.nsbox.sealed then
+    return true
+  end
+  local init, message, errno = pid1.open(params, c.nsbox.fds or {}, c.nsbox.init)
+  if not init then
+    return setup_failure(b.verb, "init", message, errno)
+  end
+  for name, fd in pairs(init.inputs) do
+    inputs[name] = fd
+  end
+  return init
+end
+
+local function confirm_of(b, init)
+  return init ~= true and function(made)
+    b.process = made -- an error, such as Ctrl-C, ends it
+    return init:confirm(made)
+  end or nil
+end
+
+local function start_once(b, c)
+  local k, err, errno = keeper.get(b.host)
+  b.keeper = k
+  if not k then
+    return nil, err, errno
+  end
+  local params, inputs, launching = param.of(c), inputs_of(b), nil
+  local init, problem, number = open_init(b, c, params, inputs)
+  if not init then
+    return nil, problem, number
+  end
+  local _ <close> = init ~= true and init or nil
+  launching = {
+    plan = plan.steps_of(c, b.host), params = params, verb = b.verb, inputs = inputs, config = c,
+    calls = { namespaces = function(...) return keeper.namespaces(k, ...) end },
+    barriers = {
+      terminal = function(fd) b.terminal = fd end,
+      created = function() return created(b, launching.pidfd) end,
+    },
+    meanwhile = function() keeper.ahead(k) end,
+    born = born_of(b),
+    confirm = confirm_of(b, init),
+    hidden = b.joins_pids,
+    copy = b.enters_time, -- EUSERS for a process that shares memory; time_namespaces(7)
+    child = child_of(b, c),
+  }
+  return launch.run(launching)
+end
+
+-- What a start that failed has made.
+local function reset(b, c, o)
+  if b.terminal then
+    b.terminal:close()
+    b.terminal = nil
+  end
+  if b.layer then
+    local _ <close> = b.layer
+    b.layer = nil
+  end
+  return open_layer(b, c, o)
+end
+
+local function keeper_died(b, err)
+  return err.kind == "setup" and b.keeper and keeper.died(b.keeper, err.errno)
+end
+
+-- Below a keeper that dies, a start dies: nothing of the command has run then, and it is begun anew, once.
+local function start_process(b, c, o)
+  local made, err, errno = start_once(b, c)
+  if made or not keeper_died(b, err) then
+    return made, err, errno
+  end
+  local ok, message, number = reset(b, c, o)
+  if not ok then
+    return setup_failure(b.verb, "layer", message, number)
+  end
+  made, err, errno = start_once(b, c)
+  if not made and keeper_died(b, err) then
+    err.hint = err.hint or "the keeper was killed, twice"
+  end
+  return made, err, errno
+end
+
+local function prepare(b, c, o)
+  b.command, b.config, b.what = c.process.args, c, ("box %s"):format(b.id)
+  b.stop_signal, b.stop_timeout, b.overflow, b.check = c.nsbox.stop_signal, o.stop_timeout, o.overflow, o.check
+  b.is_pid1, b.has_init = o.namespaces.pid.new == true, c.nsbox.init == true
+  b.below_keeper = o.namespaces.pid.new == true
+  b.enters_time = o.namespaces.time.path ~= nil or o.namespaces.time.fd ~= nil
+    or o.namespaces.time.new and not b.host.exec_clocks.ok
+  b.joins_pids = not b.is_pid1 and (o.namespaces.pid.path or o.namespaces.pid.fd) ~= nil
+  b.notes = plan.notes(c)
+  if not b.is_pid1 then
+    table.insert(b.notes, 1, { what = "namespaces.pid",
+      why = "the pid namespace is shared: descendants of the command may outlive it" })
+  end
+end
+
+--- Once the process of a task runs: its streams are served, its deadline counts. true | nil, message, errno when the
+-- descriptors run out.
+local function serving(b, o)
+  b.exec_at = sys.clock()
+  b.deadline = o.timeout and b.exec_at + o.timeout
+  streams.started(b.streams)
+  if b.terminal then
+    local ok, message, errno = streams.attach(b.streams, b.terminal)
+    if not ok then
+      return nil, message, errno
+    end
+  end
+  if b.deadline then
+    local timer, message, errno = keeper.end_later(b.below_keeper, b.process, b.deadline, b.stop_timeout,
+      sys["SIG" .. b.stop_signal])
+    if not timer then
+      return nil, message, errno
+    end
+    timer.at, b.timer = b.deadline, timer
+  end
+  if b.in_worker and b.streams.relay then
+    b.streams.relay.null = nil -- nobody is there yet, which is no end of input
+  end
+  b.serving = b.streams.relay and terminal.serve(b) or nil
+  b:begin()
+  return true
+end
+
+--- Starts a box. handle_of: makes the handle of its task. more: copying, of a call (call.lua); worker, of a box that is
+-- detached: { id = its id, log = function(name, max) -> buffer for what is kept of a stream }. Returns the handle
+-- | nil, err, errno (kinds setup image exec unsupported); raises on misuse.
+local function start(verb, name, cmd, opts, handle_of, more)
+  local worker = more and more.worker
+  local began, id = sys.clock(), worker and worker.id or core.random_id()
+  local host = probe.host()
+  local c, o, img = describe(verb, name, cmd, opts, host, id)
+  if not c then
+    return nil, o, img
+  end
+  local s, message, errno = streams.open(o, worker and worker.log)
+  if not s then
+    return setup_failure(verb, "streams", message, errno)
+  end
+  local b = serve.new { verb = verb, id = id, began = began, host = host, streams = s, image = img.name, name = o.name,
+    labels = o.labels, max_output = o.max_output, in_worker = worker ~= nil, copying = more and more.copying }
+  local making <close> = setmetatable({ box = b }, making_mt)
+  b.handle, b.on_created = handle_of(b), o.on_created
+  b.at_end[1] = o.on_exit and function() o.on_exit(b.handle, handle.result_of(b)) end or nil
+  local ok
+  ok, message, errno = open_layer(b, c, o)
+  if not ok then
+    return setup_failure(verb, "layer", message, errno)
+  end
+  prepare(b, c, o)
+  terminal.size(b, c, o)
+  local err
+  b.process, err, errno = start_process(b, c, o)
+  if b.raised then
+    error(b.raised[1], 0)
+  elseif not b.process then
+    return nil, err, errno
+  end
+  ok, message, errno = serving(b, o)
+  if not ok then
+    return setup_failure(verb, "streams", message, errno)
+  end
+  making.box = nil
+  return b.handle
+end
+
+return { start = start, describe = describe, serving = serving, setup_failure = setup_failure, making_mt = making_mt,
+  inputs_of = inputs_of, open_init = open_init, confirm_of = confirm_of, born_of = born_of, child_of = child_of }

@@ -1,0 +1,224 @@
+local assert = require "luassert"
+local error_ = require "nsbox.error"
+local stations = require "spec.stations"
+
+local function config(given)
+  local c, err = stations.config(given)
+  return assert(c, tostring(err))
+end
+
+local function refused(kind, text, given)
+  local c, err, errno = stations.config(given)
+  assert.is_nil(c)
+  assert.is_true(error_.is(err))
+  assert.same({ kind = kind, verb = "run" }, { kind = err.kind, verb = err.verb })
+  assert.is_nil(errno)
+  assert.is_truthy(tostring(err):find(text, 1, true), tostring(err))
+end
+
+local function types(list)
+  local set = {}
+  for _, ns in ipairs(list) do
+    set[ns.type] = ns.path or true
+  end
+  return set
+end
+
+local function mount(c, destination)
+  for _, m in ipairs(c.mounts) do
+    if m.destination == destination then
+      return m
+    end
+  end
+end
+
+describe("nsbox.config", function()
+  describe("the arguments", function()
+    local function args(cmd, opts, defaults)
+      local image = stations.folder()
+      image.config = defaults or image.config
+      return config({ cmd = cmd, opts = opts, image = image }).process.args
+    end
+
+    it("are the command's", function()
+      assert.same({ "ls", "-l" }, args({ "ls", "-l" }))
+    end)
+    it("are the image's Cmd without a command", function()
+      assert.same({ "sh" }, args(nil))
+    end)
+    it("are a shell's for a string, and leave the Entrypoint out", function()
+      assert.same({ "/bin/sh", "-c", "a | b" }, args("a | b", nil, { Entrypoint = { "/init" } }))
+    end)
+    it("follow the image's Entrypoint", function()
+      assert.same({ "/init", "x" }, args({ "x" }, nil, { Entrypoint = { "/init" }, Cmd = { "y" } }))
+      assert.same({ "/init", "y" }, args(nil, nil, { Entrypoint = { "/init" }, Cmd = { "y" } }))
+    end)
+    it("follow the caller's entrypoint, which takes the image's Cmd away", function()
+      assert.same({ "/mine" }, args(nil, { entrypoint = { "/mine" } }, { Entrypoint = { "/init" }, Cmd = { "y" } }))
+      assert.same({ "x" }, args({ "x" }, { entrypoint = false }, { Entrypoint = { "/init" } }))
+    end)
+    it("must be there", function()
+      local image = stations.folder()
+      image.config = {}
+      refused("image", "no command was given, and image 'image' has none", { image = image })
+    end)
+  end)
+
+  describe("the environment", function()
+    local path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    local function env(opts, image_env)
+      local image = stations.folder()
+      image.config.Env = image_env
+      return config({ opts = opts, image = image }).process.env
+    end
+
+    it("is PATH and HOME", function()
+      assert.same({ "HOME=/root", path }, env())
+    end)
+    it("has the home of nobody in particular for another user", function()
+      assert.same({ "HOME=/", path }, env { user = 1000 })
+    end)
+    it("has TERM with a terminal", function()
+      assert.same("TERM", env({ tty = true })[3]:match "^TERM")
+    end)
+    it("has the image's, over which the caller's goes", function()
+      local found = env({ env = { A = 3 } }, { "A=1", "B=2", "PATH=/x", "bad" })
+      assert.same({ "A=3", "B=2", "HOME=/root", "PATH=/x" }, found)
+    end)
+    it("loses what is false", function()
+      assert.same({ path }, env({ env = { A = false, HOME = false } }, { "A=1" }))
+    end)
+  end)
+
+  describe("the namespaces", function()
+    it("are all new but time", function()
+      assert.same({ user = true, mount = true, pid = true, network = true, ipc = true, uts = true, cgroup = true },
+        types(config({}).linux.namespaces))
+    end)
+    it("leave a shared one out and name a joined one's path", function()
+      local c = config { opts = { namespaces = { net = false, ipc = "/proc/7/ns/ipc" } } }
+      assert.same({ user = true, mount = true, pid = true, ipc = "/proc/7/ns/ipc", uts = true, cgroup = true },
+        types(c.linux.namespaces))
+    end)
+    it("turn offsets of clocks into seconds and nanoseconds, below zero too", function()
+      local c = config { opts = { namespaces = { time = { boottime = 1.5, monotonic = -0.25 } } } }
+      assert.same({ boottime = { secs = 1, nanosecs = 500000000 }, monotonic = { secs = -1, nanosecs = 750000000 } },
+        c.linux.timeOffsets)
+    end)
+    it("give a host name only with uts of their own", function()
+      assert.equal("0123456789ab", config({}).hostname)
+      assert.equal("me", config({ opts = { hostname = "me" } }).hostname)
+      assert.is_nil(config({ opts = { namespaces = { uts = false } } }).hostname)
+    end)
+  end)
+
+  describe("the ids", function()
+    it("are all, as they are, for root", function()
+      local all = { { containerID = 0, hostID = 0, size = 4294967295 } }
+      local linux = config({}).linux
+      assert.same({ all, all }, { linux.uidMappings, linux.gidMappings })
+    end)
+    it("are one for others: the caller", function()
+      local row = { containerID = 0, hostID = 1000, size = 1 }
+      assert.same({ row }, config({ host = stations.user }).linux.uidMappings)
+      local shared = config { host = stations.user, opts = { namespaces = { pid = false } } }
+      assert.same({ { row }, { row } }, { shared.linux.uidMappings, shared.linux.gidMappings })
+    end)
+    it("are the caller's without a user namespace", function()
+      assert.is_nil(config({ opts = { namespaces = { user = false } } }).linux.uidMappings)
+    end)
+  end)
+
+  describe("the privileges", function()
+    it("are docker's fourteen capabilities, none inheritable or ambient, and no new ones", function()
+      local p = config({}).process
+      assert.equal(14, #p.capabilities.bounding)
+      assert.same({ p.capabilities.bounding, p.capabilities.bounding, {}, {} }, { p.capabilities.permitted,
+        p.capabilities.effective, p.capabilities.inheritable, p.capabilities.ambient })
+      assert.is_true(p.noNewPrivileges)
+    end)
+    it("are bounds alone for another user than root", function()
+      local caps = config({ opts = { user = "5:6" } }).process.capabilities
+      assert.same({ 14, {}, {} }, { #caps.bounding, caps.permitted, caps.effective })
+    end)
+    it("hide and protect docker's paths", function()
+      local linux = config({}).linux
+      for _, path in ipairs { "/proc/kcore", "/proc/keys", "/sys/firmware", "/proc/timer_list" } do
+        assert.is_truthy(table.concat(linux.maskedPaths, " "):find(path, 1, true), path)
+      end
+      assert.same({ "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger" }, linux.readonlyPaths)
+    end)
+  end)
+
+  describe("the mounts", function()
+    it("are proc, dev, pts, shm and a sys that is read-only", function()
+      local list = {}
+      for i, m in ipairs(config({}).mounts) do
+        list[i] = m.destination
+      end
+      assert.same({ "/proc", "/dev", "/dev/pts", "/dev/shm", "/sys" }, list)
+      assert.is_truthy(table.concat(mount(config({}), "/sys").options, " "):find "%f[%w]ro%f[%W]")
+    end)
+    it("give terminals the group 5 only where such an id is mapped", function()
+      local function has_gid(given)
+        return table.concat(mount(config(given), "/dev/pts").options, " "):find("gid=5", 1, true) ~= nil
+      end
+      assert.is_true(has_gid {})
+      assert.is_false(has_gid { host = stations.user })
+      assert.is_true(has_gid {}) -- no box changes what the next one gets
+    end)
+    it("are fresh where the host keeps sockets and secrets", function()
+      local c = config { image = stations.host_image(), cmd = { "true" } }
+      for _, path in ipairs { "/tmp", "/var/tmp", "/run" } do
+        assert.equal("tmpfs", mount(c, path).type)
+      end
+    end)
+    it("are none without a mount namespace", function()
+      local c = config { image = stations.host_image(), cmd = { "true" }, opts = { namespaces = { mount = false } } }
+      assert.same({}, c.mounts)
+    end)
+  end)
+
+  describe("the rest", function()
+    it("is the image's, unless the caller says more", function()
+      local image = stations.folder()
+      image.config = { Cmd = { "sh" }, WorkingDir = "/w", StopSignal = "INT" }
+      local c = config { image = image }
+      assert.same({ "/w", "INT" }, { c.process.cwd, c.nsbox.stop_signal })
+      c = config { image = image, opts = { workdir = "/v", stop_signal = "QUIT" } }
+      assert.same({ "/v", "QUIT" }, { c.process.cwd, c.nsbox.stop_signal })
+      assert.same({ "/", "TERM" }, { config({}).process.cwd, config({}).nsbox.stop_signal })
+    end)
+    it("is root 0:0 with the mask 022 and a root that can be written", function()
+      local c = config {}
+      assert.same({ uid = 0, gid = 0, umask = 18 }, c.process.user)
+      assert.same({ path = "/image", readonly = false }, c.root)
+      assert.is_true(config({ opts = { read_only = true } }).root.readonly)
+    end)
+    it("has a terminal of the size that was asked for", function()
+      local p = config({ opts = { tty = { rows = 10, cols = 20 } } }).process
+      assert.same({ true, { height = 10, width = 20 } }, { p.terminal, p.consoleSize })
+      assert.is_false(config({}).process.terminal)
+    end)
+  end)
+
+  describe("what this caller cannot have", function()
+    local rows = {
+      { "a folder as root without a mount namespace", "no other root than the caller's",
+        { opts = { namespaces = { mount = false } } } },
+      { "no user namespace, without root", "a box needs a user namespace of its own",
+        { host = stations.user, opts = { namespaces = { user = false } } } },
+      { "another's user namespace, without root", "a box needs a user namespace of its own",
+        { host = stations.user, opts = { namespaces = { user = "/proc/1/ns/user" } } } },
+      { "another's pid namespace, without root", "cannot be joined",
+        { host = stations.user, opts = { namespaces = { pid = "/proc/1/ns/pid" } } } },
+      { "another user, without root", "only user 0",
+        { host = stations.user, opts = { user = 1000 } } },
+    }
+    for _, row in ipairs(rows) do
+      it("is refused: " .. row[1], function()
+        refused("unsupported", row[2], row[3])
+      end)
+    end
+  end)
+end)

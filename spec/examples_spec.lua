@@ -1,0 +1,109 @@
+-- Each example does what its first lines say; the interactive one under a terminal of its own.
+local helper = require "spec.helper"
+
+helper.leakcheck({ cold = true })
+
+local lua = os.getenv "LUA" or "lua5.4"
+
+local function run(command)
+  local pipe = assert(io.popen(command .. " 2>&1"))
+  local out = pipe:read "a"
+  local _, _, status = pipe:close()
+  return out, status
+end
+
+local function example(name)
+  return run(("%s examples/%s.lua </dev/null"):format(lua, name))
+end
+
+describe("the example", function()
+  it("hello.lua prints three lines from a box", function()
+    local out, status = example "hello"
+    assert.are.equal(0, status)
+    assert.are.equal("hello from process 1\non host box\nas root, in /\n", out)
+  end)
+
+  it("pid_namespace.lua shows two worlds with a process 1 each, and their numbers outside", function()
+    local out, status = example "pid_namespace"
+    assert.are.equal(0, status)
+    local outside = {}
+    for _, name in ipairs { "first", "second" } do
+      assert.is_truthy(out:find(name .. ": inside I am process 1, my parent is 0\n", 1, true))
+      assert.is_truthy(out:find(name .. ": there is no process 2 here\n", 1, true))
+      outside[#outside + 1] = tonumber(out:match(name .. ": outside it is process (%d+)"))
+    end
+    assert.is_true(outside[1] > 1 and outside[2] > 1 and outside[1] ~= outside[2])
+  end)
+
+  it("adder.lua runs a program from disk, as a process, and in a box that keeps what it writes", function()
+    local out, status = example "adder"
+    assert.are.equal(0, status)
+    assert.is_truthy(out:find("bytes on disk, and no output file", 1, true))
+    assert.is_truthy(out:match "process:  it ran as %d+ and wrote 42\n")
+    assert.is_truthy(out:find("in a box: it ran as 1 and wrote 42; outside there is no output file\n", 1, true))
+  end)
+
+  it("exec.lua enters a running box with a command and a shell", function()
+    local out, status = example "exec"
+    assert.are.equal(0, status, out)
+    assert.is_truthy(out:find("\ninhabited\n", 1, true), out)
+    assert.is_truthy(out:match "\n +1 root +/bin/sh %-c echo up", out)
+    assert.is_truthy(out:match "the shell: I am process %d+, and there are %d of us\n", out)
+    assert.is_truthy(out:find("the box ends by killed, and the shell with it: KILL\n", 1, true), out)
+  end)
+
+  it("expect.lua drives a shell on a terminal", function()
+    local out, status = example "expect"
+    assert.are.equal(0, status, out)
+    assert.are.equal("the terminal: /dev/pts/0\nits size:     24 80\na sum:        42\nafter Ctrl-C: 130\n"
+      .. "the shell:    exit 7\n", out)
+  end)
+
+  it("daemon_spec.lua is a spec that passes", function()
+    if not os.execute "command -v redis-server >/dev/null" then return helper.skip "needs redis-server" end
+    local command = "%s spec/busted.lua -o plainTerminal --pattern=daemon_spec examples/daemon_spec.lua --no-recursive"
+    local out, status = run(command:format(lua))
+    assert.are.equal(0, status, out)
+    assert.is_truthy(out:find("4 successes / 0 failures / 0 errors / 0 pending", 1, true), out)
+  end)
+
+  it("call.lua runs tests as root of a world of their own each, and tells how they end", function()
+    local out, status = example "call"
+    assert.are.equal(0, status)
+    local marks = {}
+    for mark in out:gmatch "([^\n]-ok)  [^\n]*\n" do marks[#marks + 1] = mark end
+    assert.are.same({ "ok", "ok", "ok", "not ok", "not ok" }, marks)
+    assert.is_truthy(out:find("fails: examples/call.lua:%d+: arithmetic") or out:find "fails: arithmetic", out)
+    assert.is_truthy(out:find("never ends: the function had not returned in time", 1, true), out)
+  end)
+
+  it("luv_many.lua runs its boxes at once, and the loop goes on", function()
+    if not package.searchpath("luv", package.cpath) then helper.skip "needs the module luv: Debian's lua-luv" end
+    local out, status = example "luv_many"
+    assert.are.equal(0, status, out)
+    assert.are.equal(20, select(2, out:gsub("box +%d+ begins\n", "")))
+    assert.are.equal(20, select(2, out:gsub("box +%d+ ends\n", "")))
+    assert.is_truthy(out:find "20 boxes, 0 failed, in [%d.]+ s; the loop ticked %d+ times\n$", out)
+  end)
+
+  it("docker_run_it.lua shows what a shell in a box sees, where there is no terminal", function()
+    local out, status = example "docker_run_it"
+    assert.are.equal(0, status)
+    assert.is_true(tonumber(out:match "outside, the shell is process (%d+)") > 1)
+    assert.is_truthy(out:find("/ # echo $$\n1\n", 1, true))
+    local listed = out:match "/ # ps\n.-\n(.-)\n\n"
+    assert.are.equal(2, select(2, (listed .. "\n"):gsub("\n", "")))
+    assert.are.equal("lo:", out:match '/ # ip [^\n]*\n(%S+)')
+    assert.is_truthy(out:find("overlay on / type overlay", 1, true))
+  end)
+
+  it("docker_run_it.lua is that shell, on a terminal", function()
+    -- script(1) is part of every Debian; what is typed waits in its pipe until the shell reads
+    local typed = "(sleep 1; echo 'echo pid $$; ps; tty; exit 7'; sleep 1)"
+    local command = ("%s | script -qec '%s examples/docker_run_it.lua' /dev/null"):format(typed, lua)
+    local out, status = run(command)
+    assert.are.equal(7, status)
+    assert.is_truthy(out:find("pid 1\r\n", 1, true), out)
+    assert.is_truthy(out:find("/dev/pts/0\r\n", 1, true), out)
+  end)
+end)

@@ -1,0 +1,69 @@
+-- The nsbox command on boxes that run detached, as a user types it.
+local helper = require "spec.helper"
+local nsbox = require "nsbox"
+
+helper.leakcheck { detached = true, settle = 5 }
+
+-- What the command prints on stdout and stderr together, and its status.
+local function run(line)
+  local quote = helper.quote
+  local pipe = assert(io.popen(("export LUA_PATH=%s LUA_CPATH=%s; nsbox() { %s rockspec/nsbox \"$@\"; }; "
+    .. "exec_nsbox() { exec %s rockspec/nsbox \"$@\"; }; %s"):format(
+    quote(package.path), quote(package.cpath), quote(helper.lua), quote(helper.lua), "{ " .. line .. "; } 2>&1")))
+  local out = pipe:read "a"
+  return out, select(3, pipe:close())
+end
+
+-- A shell line that runs `nsbox run busybox sh -c BODY` and sends signals to it once it has said "ready".
+local function signalled(body, signals)
+  local line = "said=%s/said; exec_nsbox run busybox sh -c %s > $said & "
+    .. "until grep -q ready $said 2>/dev/null; do sleep 0.05; done; %s wait $!; status=$?; cat $said; (exit $status)"
+  return run(line:format(helper.tmpdir(), helper.quote(body), signals))
+end
+
+describe("nsbox run", function()
+  local body = "trap 'echo got %s; exit 5' %s; echo ready; while :; do sleep 0.05; done"
+
+  for _, name in ipairs { "INT", "TERM", "HUP" } do
+    it("hands " .. name .. " on to the command", function()
+      local out, status = signalled(body:format(name, name), ("kill -%s $!;"):format(name))
+      assert.same({ "ready\ngot " .. name .. "\n", 5 }, { out, status })
+    end)
+  end
+
+  it("kills a process 1 that ignores them at the second", function()
+    local out, status = signalled("echo ready; while :; do sleep 0.05; done",
+      "kill -TERM $!; sleep 0.3; kill -0 $! && kill -TERM $!;")
+    assert.same({ "ready\n", 137 }, { out, status })
+  end)
+end)
+
+describe("nsbox", function()
+  setup(helper.warm_detached)
+
+  it("run -d, ps, exec, logs, stop, wait, rm", function()
+    local out, status = run [[nsbox run -d --name web busybox sh -c \
+      'echo one; echo two; trap "exit 4" TERM; while :; do sleep 0.05; done']]
+    local id = out:match "^(%x+)\n$"
+    assert.same({ 12, 0 }, { #(id or out), status }, out)
+    helper.cleanup(function()
+      local left = nsbox.box(id)
+      if left then left:destroy() end
+    end)
+    assert(assert(nsbox.box "web"):expect("two", 10))
+    assert.matches(id .. "  web   busybox  sh %-c .-  running  ", (run "nsbox ps"))
+    assert.same({ id .. "\n" }, { (run "nsbox ps -q") })
+    assert.same({ "in\n", 5 }, { run "nsbox exec web sh -c 'echo in; exit 5'" })
+    assert.same({ "fed", 0 }, { run "printf fed | nsbox exec -i web cat" })
+    assert.same({ "two\n", 0 }, { run "nsbox logs --tail 1 web" })
+    assert.matches("box web is running", (run "nsbox rm web"))
+    assert.same({ "web\none\ntwo\n", 0 }, { run "nsbox stop -t 5 web; nsbox logs -f web" })
+    assert.same({ "4\n", 0 }, { run "nsbox wait web" })
+    assert.equal("", (run "nsbox ps -q"))
+    assert.matches("ended %(4%)", (run "nsbox ps -a"))
+    assert.equal(id .. "\n", (run "nsbox ps -aq"))
+    assert.same({ ("nsbox: exec: box %s has ended: exit code 4\n"):format(id), 1 }, { run "nsbox exec web true" })
+    assert.same({ "web\n", 0 }, { run "nsbox rm web" })
+    assert.same({ "nsbox: box: no such box: web (ENOENT)\n", 1 }, { run "nsbox kill web" })
+  end)
+end)
