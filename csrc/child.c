@@ -92,15 +92,27 @@ static void announce(struct nsb_start *s, const struct nsb_step *step)
     if (err < 0) fail(s, step, err);
 }
 
-/* A copied process has no common descriptor table: it hands its own pidfd up. */
-static void say_hello(struct nsb_start *s, const struct nsb_step *step)
+/* A copy has no common descriptor table: its pidfd goes up by message, from the copy itself, so that it comes
+ * before all that the copy says, and from its maker, since the copy may be killed before it has said a word:
+ * nobody would reap it. The caller takes the first. */
+static void say_hello(struct nsb_start *s, const struct nsb_step *step, int hop, long pidfd)
 {
-    long fd = nsb_sys2(SYS_pidfd_open, nsb_sys0(SYS_getpid), 0);
-    if (fd < 0) fail(s, step, fd);
-    int up = (int)fd;
-    long err = send_up(s, NSB_MSG_HELLO, step->index, &up, 1);
-    nsb_sys1(SYS_close, fd);
+    if (pidfd < 0) fail(s, step, pidfd);
+    int up = (int)pidfd;
+    long err = send_up(s, NSB_MSG_HELLO, hop, &up, 1);
+    nsb_sys1(SYS_close, pidfd);
     if (err < 0) fail(s, step, err);
+}
+
+/* Answers the copy's pid, or in the copy 0. */
+static long hop_copied(struct nsb_start *s, const struct nsb_step *step, int hop)
+{
+    int up = -1;
+    long shared = CLONE_VM | CLONE_VFORK | CLONE_FILES;
+    long pid = nsb_clone_copy((unsigned long)(step->a[0] & ~shared), &up);
+    if (pid == 0) say_hello(s, step, hop, nsb_sys2(SYS_pidfd_open, nsb_sys0(SYS_getpid), 0));
+    if (pid > 0) send_up(s, NSB_MSG_HELLO, hop, &up, 1);
+    return pid;
 }
 
 static long hop_shared(struct nsb_start *s, unsigned long flags, int hop)
@@ -122,12 +134,8 @@ static void hop(struct nsb_start *s, const struct nsb_step *step)
     s->report.nhops = n + 1;
     long pid;
     if (s->copy) {
-        pid = nsb_clone_copy((unsigned long)step->a[0] &
-                             ~(unsigned long)(CLONE_VM | CLONE_VFORK | CLONE_FILES));
-        if (pid == 0) {
-            say_hello(s, step);
-            return;
-        }
+        pid = hop_copied(s, step, n);
+        if (pid == 0) return;
     } else {
         pid = hop_shared(s, (unsigned long)step->a[0], n);
     }

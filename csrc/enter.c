@@ -71,7 +71,7 @@ static int make_apart(struct nsb_socket *s)
     int pair[2], pidfd = -1;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
     s->channel = pair[1];
-    long pid = nsb_sys5(SYS_clone, CLONE_PIDFD, 0, &pidfd, 0, 0); /* as nsb_clone_copy */
+    long pid = nsb_clone_copy(0, &pidfd);
     if (pid == 0) {
         nsb_socket_make(s);
         for (;;) nsb_sys1(SYS_exit_group, 0);

@@ -113,8 +113,11 @@ static inline long nsb_clone3(struct clone_args *args, int (*fn)(void *), void *
 #define nsb_sys4(nr, a, b, c, d) nsb_sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
 #define nsb_sys5(nr, a, b, c, d, e) nsb_sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
-/* A clone that copies, on the caller's own stack, as fork does: answers twice. */
-static inline long nsb_clone_copy(unsigned long flags) { return nsb_sys5(SYS_clone, flags, 0, 0, 0, 0); }
+/* A clone that copies, on the caller's own stack, as fork does: answers twice. The maker gets a pidfd. */
+static inline long nsb_clone_copy(unsigned long flags, int *pidfd)
+{
+    return nsb_sys5(SYS_clone, flags | CLONE_PIDFD, 0, pidfd, 0, 0);
+}
 
 static inline size_t nsb_strlen(const char *s)
 {

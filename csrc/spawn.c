@@ -78,8 +78,8 @@ static long clone_first(struct nsb_launch *l, unsigned long flags)
     long pid;
     if (s->copy) {
         flags &= ~(unsigned long)(CLONE_VM | CLONE_VFORK | CLONE_FILES);
-        pid = nsb_sys5(SYS_clone, flags | CLONE_PIDFD, 0, &l->first, 0, 0); /* as nsb_clone_copy */
-        if (pid == 0) {                                                     /* its plan ended in `return` */
+        pid = nsb_clone_copy(flags, &l->first);
+        if (pid == 0) { /* its plan ended in `return` */
             l->result = nsb_child(s);
             return 0;
         }
@@ -151,12 +151,16 @@ static void reap(int *pidfd)
     close_fd(pidfd);
 }
 
-static void take_hop(struct nsb_launch *l, int pidfd)
+/* Whether a copy's pidfd has not come yet: it comes twice, see child.c. */
+static int is_new(const struct nsb_launch *l, int hop) { return hop >= l->nhops && hop < NSB_MAXHOPS; }
+
+static void take_hop(struct nsb_launch *l, int hop, int pidfd)
 {
-    int full = l->nhops == NSB_MAXHOPS;
-    int *place = full ? &pidfd : &l->hop[l->nhops++];
+    int *place = is_new(l, hop) ? &l->hop[hop] : &pidfd;
     close_fd(place); /* one too many, or what is still kept there */
-    if (!full) *place = pidfd;
+    if (place == &pidfd) return;
+    *place = pidfd;
+    l->nhops = hop + 1;
 }
 
 /* In shared memory the pidfds lie in the report; once the first process is gone they are final. A clone that
@@ -215,7 +219,7 @@ static void make_room(struct nsb_launch *l)
 {
     struct nsb_note note = {0, 0};
     long n = recv(l->channel, &note, sizeof note, MSG_PEEK | MSG_DONTWAIT);
-    if (n > 0 && note.kind == NSB_MSG_HELLO && l->nhops < NSB_MAXHOPS) close_fd(&l->hop[l->nhops]);
+    if (n > 0 && note.kind == NSB_MSG_HELLO && is_new(l, note.step)) close_fd(&l->hop[note.step]);
 }
 
 /* 0 when there was no room for one of them. */
@@ -257,14 +261,15 @@ static int receive(struct nsb_launch *l, struct message *m)
     if (n <= 0) return n < 0 && errno != ECONNRESET ? -errno : 0;
     if (take_fds(&msg, m)) return 1;
     drop(m);
-    return -EMFILE;
+    m->nfds = 0;
+    return m->note.kind == NSB_MSG_HELLO && !is_new(l, m->note.step) ? 1 : -EMFILE;
 }
 
 /* Returns 1 if the event is complete. */
 static int handle(struct nsb_launch *l, const struct message *m, struct nsb_event *ev)
 {
-    if (m->note.kind == NSB_MSG_HELLO && m->nfds == 1) {
-        take_hop(l, m->fds[0]);
+    if (m->note.kind == NSB_MSG_HELLO) {
+        if (m->nfds == 1) take_hop(l, m->note.step, m->fds[0]);
         return 0;
     }
     if (m->note.kind == NSB_MSG_ROOT && m->nfds == 1) {
