@@ -83,7 +83,7 @@ run     = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$@' && )
 # ---- targets -------------------------------------------------------------------------------------------------------
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all help build check-child spec-programs deps demo test spec soak asan valgrind valgrind-core test-vm bench \
+.PHONY: all help build check-child spec-programs deps deps-ci demo test spec soak asan valgrind valgrind-core test-vm bench \
         lint lint-lua lint-format lint-tidy lint-length format install uninstall clean
 
 all: build         ## the same as build
@@ -92,6 +92,8 @@ help:              ## this list
 
 deps:              ## install what building and running needs, where it is missing
 	$(call need,$(PKG_BUILD) $(PKG_RUN))
+deps-ci:           ## what all the test targets need, too
+	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_TEST) $(PKG_LINT) $(PKG_VALGRIND) $(PKG_VM))
 
 # A second make looks for the interpreter and its headers anew, when the packages are there.
 demo: deps         ## install what is missing, build, show a box
