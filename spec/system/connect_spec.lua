@@ -1,10 +1,9 @@
--- box:connect: a Stream to what listens in a box.
 local assert_misuse = require "spec.misuse"
 local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 1, outside = true }
+helper.leakcheck { settle = true, outside = true }
 setup(box.warm_shared)
 
 local start = nsbox.start
@@ -49,6 +48,15 @@ describe("box:connect", function()
     local s, err = b:connect(80, 60)
     assert.is_true(nsbox.clock() - began < 30)
     assert.same({ nil, "exit", 3, "no config\n" }, { s, err.kind, err.result.code, err.log })
+  end)
+
+  it("fails so at every moment of the box's end", function()
+    for i = 1, helper.rounds(40) do
+      local b <close> = assert(start("busybox", "sleep 0.03; echo no config >&2; exit 3"))
+      nsbox.sleep(0.03 + i / 5000)
+      local s, err = b:connect(80, 60)
+      assert.same({ nil, "exit", "no config\n" }, { s, err.kind, err.log }, tostring(err))
+    end
   end)
 
   it("fails when its time is over, and works beside", function()
