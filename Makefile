@@ -83,8 +83,8 @@ run     = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$@' && )
 # ---- targets -------------------------------------------------------------------------------------------------------
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all help build check-child spec-programs deps deps-ci demo test spec soak asan valgrind valgrind-core test-vm bench \
-        lint lint-lua lint-format lint-tidy lint-length format install uninstall clean
+.PHONY: all help build check-child spec-programs deps demo test spec soak asan valgrind valgrind-core test-vm test-vm-core \
+        bench lint lint-lua lint-format lint-tidy lint-length format install uninstall clean
 
 all: build         ## the same as build
 help:              ## this list
@@ -92,8 +92,6 @@ help:              ## this list
 
 deps:              ## install what building and running needs, where it is missing
 	$(call need,$(PKG_BUILD) $(PKG_RUN))
-deps-ci:           ## what all the test targets need, too
-	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_TEST) $(PKG_LINT) $(PKG_VALGRIND) $(PKG_VM))
 
 # A second make looks for the interpreter and its headers anew, when the packages are there.
 demo: deps         ## install what is missing, build, show a box
@@ -126,9 +124,11 @@ valgrind valgrind-core:
 	@LUA='$(LUA)' BUILD='$(BUILD)' spec/run $@
 
 test-vm:           ## the specs in a virtual machine: another kernel, pure cgroup v2
+test-vm-core:      ## the same with each part of the kernel once
+test-vm test-vm-core:
 	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_TEST) $(PKG_VM))
 	$(SUBMAKE) build spec-programs
-	@LUA='$(LUA)' BUILD='$(BUILD)' spec/vm/run
+	@LUA='$(LUA)' BUILD='$(BUILD)' spec/vm/run spec/vm/inner $(patsubst test-vm%,guest%,$@)
 bench:             ## starts of boxes beside a C floor, unshare and bubblewrap
 	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_BENCH))
 	$(SUBMAKE) build bench-programs

@@ -100,7 +100,7 @@ end
 
 --- The same, when the first of them has come: exec is done a moment before the new arguments can be read.
 function box.find(marker)
-  local deadline = nsbox.clock() + 10
+  local deadline = nsbox.clock() + helper.PATIENCE
   local found
   repeat found = box.pids(marker) until #found > 0 or nsbox.clock() > deadline
   return found
@@ -113,7 +113,7 @@ end
 
 --- Waits until a process found by its marker has a handler for a signal (a number).
 function box.handles(marker, signo)
-  local deadline = nsbox.clock() + 10
+  local deadline = nsbox.clock() + helper.PATIENCE
   repeat
     for _, pid in ipairs(box.pids(marker)) do
       local caught = box.status(pid, "SigCgt")

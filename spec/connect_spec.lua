@@ -44,7 +44,7 @@ end
 
 -- A connection, when somebody listens: as the handle's own loop does it.
 local function dial(target, where)
-  local deadline = nsbox.clock() + 10
+  local deadline = nsbox.clock() + helper.PATIENCE
   while true do
     local fd, state, errno = connect.begin(target, where)
     if state == "pending" then
@@ -104,7 +104,7 @@ local function outside(...)
 end
 
 local function until_there(target, path)
-  local deadline = nsbox.clock() + 10
+  local deadline = nsbox.clock() + helper.PATIENCE
   repeat
     local root <close> = assert(target.root())
     local fd <close> = sys.openat2(root, path, "path,nofollow", nil, "in_root")

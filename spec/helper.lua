@@ -128,6 +128,9 @@ assert(core:sub(1, 1) ~= "/" or core == helper.build .. "/nsbox/core.so", "the s
 -- What is tried many times, at moments of chance: a run on an emulated processor says that it tries a part of them.
 local share = tonumber(os.getenv "NSBOX_SPEC_SHARE" or "1")
 
+--- Seconds after which what should come at once never will: the machine may be slow, and busy.
+helper.PATIENCE = 30
+
 --- How many of n rounds this run makes.
 function helper.rounds(n)
   return math.ceil(n / share)
@@ -342,7 +345,7 @@ end
 --- Every test from here on must leave the host as it found it.
 --- options.outside: the file starts boxes that share the caller's pids.
 --- options.detached: the file starts detached boxes; nobody else of this user does meanwhile.
---- options.cold: makes no first box (the spec starts none). options.settle: seconds that what ends by itself may take.
+--- options.cold: makes no first box (the spec starts none). options.settle: what ends by itself may take a while.
 function helper.leakcheck(options)
   options = options or {}
   local before
@@ -354,7 +357,7 @@ function helper.leakcheck(options)
   end)
   busted.after_each(function()
     local lines = helper.compare(before, snapshot())
-    local deadline = busted.monotime() + (options.settle or 0)
+    local deadline = busted.monotime() + (options.settle and helper.PATIENCE or 0)
     while #lines > 0 and busted.monotime() < deadline do
       busted.sleep(0.02)
       lines = helper.compare(before, snapshot())

@@ -293,7 +293,7 @@ describe("the keeper", function()
         io.stdout:flush()
       ]] .. ending)
       local pid = assert(tonumber(out:match "%d+"), out)
-      local deadline = nsbox.clock() + 5
+      local deadline = nsbox.clock() + helper.PATIENCE
       while box.status(pid, "Name") == "nsbox-keeper" and nsbox.clock() < deadline do
         sys.nanosleep(0.005)
       end
@@ -332,7 +332,7 @@ describe("the keeper", function()
     local pid = tonumber((box.script("(LUA </dev/null >/dev/null 2>&1) & echo $!", text)))
     assert.is_true(#box.find(marker) >= 1) -- a shell that has just forked is seen twice
     sys.kill(pid, sys.SIGKILL)
-    local deadline = nsbox.clock() + 5
+    local deadline = nsbox.clock() + helper.PATIENCE
     while #box.pids(marker) > 0 and nsbox.clock() < deadline do
       sys.nanosleep(0.01)
     end

@@ -30,9 +30,9 @@ end
 
 local methods = {}
 
---- The next line of the script's output | nil at its end, or after `seconds` (10).
+--- The next line of the script's output | nil at its end, or after `seconds` (helper.PATIENCE).
 function methods.line(s, seconds)
-  local deadline = sys.clock() + (seconds or 10)
+  local deadline = sys.clock() + (seconds or helper.PATIENCE)
   while true do
     local line, rest = s.text:match "^([^\n]*)\n(.*)$"
     if line then
@@ -52,7 +52,7 @@ end
 
 --- Waits for the script's end: "exit", code | "signal", number | nil, "timeout".
 function methods.wait(s, seconds)
-  local how, code = sys.waitid(s.pid, seconds or 10)
+  local how, code = sys.waitid(s.pid, seconds or helper.PATIENCE)
   s.ended = how ~= nil
   return how, code
 end

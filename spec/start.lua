@@ -23,7 +23,7 @@ end
 
 --- What the kernel may take a moment to show.
 function start.eventually(what, test)
-  local deadline = sys.clock() + 2
+  local deadline = sys.clock() + helper.PATIENCE
   while not test() do
     assert(sys.clock() < deadline, what)
     sys.nanosleep(0.002)

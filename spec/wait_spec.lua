@@ -351,7 +351,7 @@ describe("Ctrl-C", function()
       local how, code = s:wait(10)
       assert.equal("exit", how)
       assert.not_equal(0, code)
-      local deadline = sys.clock() + 5
+      local deadline = sys.clock() + helper.PATIENCE
       while sys.kill(pid, 0) and sys.clock() < deadline do sys.nanosleep(0.01) end
       assert.is_nil(sys.kill(pid, 0))
     end)

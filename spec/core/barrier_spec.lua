@@ -5,7 +5,7 @@ local lfs = require "lfs"
 local sys = require "nsbox.sys"
 local helper = require "spec.helper"
 local start = require "spec.start"
-helper.leakcheck { cold = true, settle = 1 }
+helper.leakcheck { cold = true, settle = true }
 
 local BUSYBOX, GUARD, HOP, WAY = start.BUSYBOX, start.GUARD, start.HOP, start.WAY
 local guarded, exec, copy_of = start.guarded, start.exec, start.copy_of

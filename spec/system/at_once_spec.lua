@@ -4,7 +4,7 @@ local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 1, outside = true }
+helper.leakcheck { settle = true, outside = true }
 setup(box.warm_shared)
 
 local start = nsbox.start

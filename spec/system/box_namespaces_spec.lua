@@ -1,7 +1,7 @@
 -- Namespaces that are another box's: named by its handle.
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
-helper.leakcheck { settle = 1 }
+helper.leakcheck { settle = true }
 
 local start = nsbox.start
 

@@ -5,7 +5,7 @@ local lfs = require "lfs"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = nsbox.sys
-helper.leakcheck { settle = 2, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 -- What a call that ends well answers.
 local function good(...)
@@ -279,7 +279,7 @@ describe("a function that", function()
       local ok, err = nsbox.call("busybox", function() return 1 end)
       assert(ok == nil and err.kind == "unsupported" and tostring(err):find "threads", tostring(err))
       threads.stop()
-      local deadline = sys.clock() + 10
+      local deadline = sys.clock() + 30
       repeat -- the kernel shows one for a moment after it was joined
         ok, err = nsbox.call("busybox", function() return 1 end)
       until ok or sys.clock() > deadline
@@ -342,7 +342,7 @@ describe("of the caller,", function()
       assert.equal("in", s:line())
       s:signal "kill"
       s:wait()
-      local deadline = sys.clock() + 2
+      local deadline = sys.clock() + helper.PATIENCE
       while #box.pids(marker) > 0 do assert.is_true(sys.clock() < deadline) end
     end
   end)

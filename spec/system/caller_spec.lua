@@ -2,7 +2,7 @@
 local helper = require "spec.helper"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 local CHECK, succeeds = script.CHECK, script.succeeds
 

@@ -2,7 +2,7 @@
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 
-helper.leakcheck { detached = true, settle = 5 }
+helper.leakcheck { detached = true, settle = true }
 
 -- What the command prints on stdout and stderr together, and its status.
 local function run(line)

@@ -6,7 +6,7 @@ local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 3, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 -- A script with four boxes, and more processes in each: one as usual, one with an init, one that shares the caller's
 -- pids, a detached one called `name`; and one to be paused. `verbs` are what it may be in the middle of, each for ever.
@@ -89,7 +89,7 @@ local function round(text, what, finish)
     local left = nsbox.box(name)
     if left then left:destroy() end
   end)
-  assert.equal("ready", s:line(20), what)
+  assert.equal("ready", s:line(), what)
   local children = s:children()
   for i = #children, 1, -1 do -- the worker of the detached box lives on
     local comm = helper.read(("/proc/%d/comm"):format(children[i]))

@@ -5,7 +5,7 @@ local helper = require "spec.helper"
 local lfs = require "lfs"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 local function quiet()
   sys.dup3(assert(sys.open("/dev/null", "rdwr")), 2)
@@ -106,7 +106,7 @@ describe("SIGKILL of the caller leaves nothing,", function()
         { marker = marker })
       assert.equal("ready", s:line())
       local children = s:children()
-      local deadline = sys.clock() + 2
+      local deadline = sys.clock() + helper.PATIENCE
       while #box.pids(marker) < 7 do assert.is_true(sys.clock() < deadline) end
       s:signal "kill"
       s:wait()
@@ -316,8 +316,8 @@ describe("Ctrl-C in a script", function()
       sys.nanosleep(0.05)
       local children, began = s:children(), sys.clock()
       s:signal "int"
-      assert.same({ "exit", 1 }, { s:wait(2) }, opts)
-      assert.is_true(sys.clock() - began < 1)
+      assert.same({ "exit", 1 }, { s:wait() }, opts)
+      assert.is_true(sys.clock() - began < 20)
       gone.assert(marker, children, opts)
     end
   end)
@@ -335,7 +335,7 @@ describe("Ctrl-C in a script", function()
       sys.nanosleep(math.random() * 0.01)
       local children = s:children()
       s:signal "int"
-      assert.same({ "exit", 1 }, { s:wait(2) }, "round " .. i)
+      assert.same({ "exit", 1 }, { s:wait() }, "round " .. i)
       gone.assert(marker, children, "round " .. i)
     end
   end)

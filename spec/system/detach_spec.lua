@@ -8,7 +8,7 @@ local script = require "spec.script"
 local start = require "spec.start"
 local sys = require "nsbox.sys"
 
-helper.leakcheck { detached = true, settle = 5 }
+helper.leakcheck { detached = true, settle = true }
 
 local RUNTIME = owner.runtime()
 local FOREVER = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
@@ -87,7 +87,7 @@ describe("a detached box", function()
   it("is stopped by its worker, killed by a handle, and told apart in the record", function()
     local b <close> = detached(FOREVER)
     assert(b:expect("ready", 10))
-    local r = assert(b:stop(5))
+    local r = assert(b:stop(30))
     assert.same({ "exit", 7, "ready\nbye\n" }, { r.reason, r.code, r.stdout })
     assert.is_true(b:kill())
     local c <close> = detached({ "sleep", "60" })

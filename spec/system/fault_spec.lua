@@ -4,7 +4,7 @@ local box = require "spec.box"
 local helper = require "spec.helper"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2 }
+helper.leakcheck { settle = true }
 
 local ERRNO = "EIO" -- none that a step tolerates
 
@@ -31,7 +31,7 @@ local SCRIPT = [[
   if not COLD then assert(nsbox.run("busybox", { "true" }, OPTS)) end
   local own = io.open("/proc/self/comm"):read "l"
   local function comm_of(pid) -- a keeper that has exec'ed still has our name for a moment
-    local deadline, file, comm = sys.clock() + 1
+    local deadline, file, comm = sys.clock() + 10
     repeat
       file = io.open("/proc/" .. pid .. "/comm")
       comm = file and file:read "l"
@@ -92,7 +92,7 @@ local function inject(strace, call, n, opts, cold)
   assert(said and said:find "attached", said)
   w:close()
   local answer = s:line(20)
-  local how, code = s:wait(5)
+  local how, code = s:wait()
   if not s.ended then s:signal "kill" end
   sys.waitid(tracer, 10)
   er:close()

@@ -4,7 +4,7 @@ local helper = require "spec.helper"
 local assert_misuse = require "spec.misuse"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 1, outside = true }
+helper.leakcheck { settle = true, outside = true }
 setup(box.warm_shared)
 
 local start = nsbox.start

@@ -2,13 +2,13 @@
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local script = require "spec.script"
-helper.leakcheck { settle = 2, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 local run = nsbox.run
 
 -- The host's pid of the init that a process has below it, when it has come.
 local function init_below(ancestor)
-  local deadline = nsbox.clock() + 10
+  local deadline = nsbox.clock() + helper.PATIENCE
   repeat
     for _, pid in ipairs(helper.names "/proc") do
       local stat = pid:match "^%d+$" and helper.read("/proc/" .. pid .. "/stat")
@@ -82,8 +82,8 @@ describe("an idle box", function()
     assert.equal("ready", s:line())
     local pid = init_below(s.pid)
     assert(run("busybox", "i=0; while [ $i -lt 50 ]; do (true & true & sleep 1 &); i=$((i+1)); done",
-      { timeout = 20, namespaces = { pid = pid } }))
-    local path, deadline, seen = ("/proc/%d/task/%d/children"):format(pid, pid), nsbox.clock() + 10, false
+      { timeout = 60, namespaces = { pid = pid } }))
+    local path, deadline, seen = ("/proc/%d/task/%d/children"):format(pid, pid), nsbox.clock() + helper.PATIENCE, false
     repeat
       local children = helper.read(path)
       seen = seen or children ~= ""

@@ -3,7 +3,7 @@ local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2 }
+helper.leakcheck { settle = true }
 
 local box = require "spec.box"
 local run = nsbox.run
@@ -13,7 +13,7 @@ local PATIENCE = 10 -- seconds, for what takes a moment
 
 -- A run that would hang for a fault ends with reason "timeout" instead.
 local function with(opts)
-  local all = { init = true, timeout = 20 }
+  local all = { init = true, timeout = 60 }
   for key, value in pairs(opts or {}) do all[key] = value end
   return all
 end

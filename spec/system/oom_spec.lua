@@ -4,7 +4,7 @@ local helper = require "spec.helper"
 local lfs = require "lfs"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2 }
+helper.leakcheck { settle = true }
 
 local MIB = 1 << 20
 
@@ -34,7 +34,7 @@ local function memory_cgroup(bytes)
   assert(lfs.mkdir(c.folder))
   helper.cleanup(function()
     for pid in (helper.read(c.folder .. "/cgroup.procs") or ""):gmatch "%d+" do sys.kill(tonumber(pid), "kill") end
-    local deadline = sys.clock() + 2
+    local deadline = sys.clock() + helper.PATIENCE
     while not lfs.rmdir(c.folder) and sys.clock() < deadline do sys.nanosleep(0.01) end
   end)
   helper.write(c.folder .. "/" .. c.limit, tostring(bytes))

@@ -2,7 +2,7 @@
 local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
-helper.leakcheck { settle = 2, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 local COUNT = "i=0; while :; do i=$((i+1)); echo $i; done"
 
@@ -15,7 +15,7 @@ local function start(cmd, opts)
 end
 
 local function until_(what, test)
-  local deadline = nsbox.clock() + 10
+  local deadline = nsbox.clock() + helper.PATIENCE
   while not test() do
     assert(nsbox.clock() < deadline, what)
     nsbox.sleep(0.005)

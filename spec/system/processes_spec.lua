@@ -4,7 +4,7 @@ local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 local function start(cmd, opts)
   local b = assert(nsbox.start("busybox", cmd, opts))
@@ -13,7 +13,7 @@ local function start(cmd, opts)
 end
 
 local function until_(what, test)
-  local deadline = nsbox.clock() + 10
+  local deadline = nsbox.clock() + helper.PATIENCE
   while not test() do
     assert(nsbox.clock() < deadline, what)
     nsbox.sleep(0.005)
@@ -54,7 +54,7 @@ describe("processes", function()
   end)
 
   it("are the descendants in a box that shares the caller's pids", function()
-    local b = start({ "sh", "-c", "sleep 0.3 & (sleep 0.3; :) & wait" }, { namespaces = { pid = false } })
+    local b = start({ "sh", "-c", "sleep 2 & (sleep 2; :) & wait" }, { namespaces = { pid = false } })
     until_("all four", function() return #b:processes() == 4 end)
     for _, p in ipairs(b:processes()) do assert.equal(p.pid, p.inside) end
     assert.equal(0, b:wait().code)

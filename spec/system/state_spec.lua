@@ -3,7 +3,7 @@ local box = require "spec.box"
 local helper = require "spec.helper"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 local CHECK, succeeds = script.CHECK, script.succeeds
 
@@ -96,7 +96,7 @@ describe("the end of the Lua state", function()
           end })
         local ended, code = s:wait()
         assert.same({ "exit", how == "error 'x'" and 1 or 7 }, { ended, code }, opts)
-        local deadline = sys.clock() + 1
+        local deadline = sys.clock() + helper.PATIENCE
         while #box.pids(marker) > 0 do assert.is_true(sys.clock() < deadline, opts) end
       end
     end)

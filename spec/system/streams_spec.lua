@@ -138,10 +138,10 @@ describe("input", function()
     local asked, began = 0, os.clock()
     local r = assert(run("busybox", { "cat" }, { timeout = 0.2, input = function()
       asked = asked + 1
-      return os.clock() - began < 5 and "" or nil
+      return os.clock() - began < 30 and "" or nil
     end }))
     assert.equal("timeout", r.reason)
-    assert.is_true(asked > 1 and os.clock() - began < 4)
+    assert.is_true(asked > 1 and os.clock() - began < 20)
   end)
 end)
 
@@ -237,13 +237,13 @@ describe("a process that outlives the command and holds its output", function()
     local marker, began = box.marker(), sys.clock()
     local r = assert(run("busybox", { "sh", "-c", "sh -c 'sleep 60; true' " .. marker .. " & echo started" }))
     assert.equal("started\n", r.stdout)
-    assert.is_true(sys.clock() - began < 10)
+    assert.is_true(sys.clock() - began < 30)
     assert.same({}, box.pids(marker))
   end)
 
   it("and writes to it without end keeps nobody waiting", function()
     local script = "(while :; do echo line; done) & echo $! >&2; sleep 0.1"
-    local r = assert(run("busybox", script, { namespaces = { pid = false }, max_output = 100, timeout = 20 }))
+    local r = assert(run("busybox", script, { namespaces = { pid = false }, max_output = 100, timeout = 60 }))
     local pid = assert(math.tointeger(tonumber(r.stderr)))
     box.kill(pid) -- SIGPIPE may have been first
     assert.same({ "exit", 100 }, { r.reason, #r.stdout })
@@ -254,7 +254,7 @@ describe("a process that outlives the command and holds its output", function()
     local r = assert(run("busybox", "sleep 60 & echo $!", { namespaces = { pid = false } }))
     local pid = assert(math.tointeger(tonumber(r.stdout)))
     box.kill(pid)
-    assert.is_true(sys.clock() - began < 10)
+    assert.is_true(sys.clock() - began < 30)
     assert.equal("exit", r.reason)
     assert.equal("namespaces.pid", r.notes[1].what)
   end)

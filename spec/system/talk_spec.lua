@@ -3,7 +3,7 @@ local assert_misuse = require "spec.misuse"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 1 }
+helper.leakcheck { settle = true }
 
 local start = nsbox.start
 local PIPES = { stdin = "pipe", stdout = "pipe", stderr = "pipe" }

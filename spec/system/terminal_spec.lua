@@ -1,7 +1,7 @@
 -- The caller's own terminal while a box's is relayed to it: a script under a terminal of the spec's.
 local helper = require "spec.helper"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2 }
+helper.leakcheck { settle = true }
 
 local box = require "spec.box"
 local pty = require "spec.pty"

@@ -1,14 +1,14 @@
 -- A box on a terminal of its own: alone, and relayed to the terminal of the caller, which it never gets.
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
-helper.leakcheck { settle = 2 }
+helper.leakcheck { settle = true }
 
 local box = require "spec.box"
 local run = nsbox.run
 
 -- A run that would hang for a fault ends with reason "timeout" instead.
 local function tty(cmd, opts)
-  local all = { tty = true, timeout = 20, stdout = "capture" }
+  local all = { tty = true, timeout = 60, stdout = "capture" }
   for key, value in pairs(opts or {}) do all[key] = value end
   return assert(run("busybox", cmd, all))
 end
@@ -51,7 +51,7 @@ describe("a box with a terminal", function()
   end)
 
   it("has its output captured, one stream, when the caller has no terminal", function()
-    local r = assert(run("busybox", "echo out; echo err >&2; exit 3", { tty = true, timeout = 20 }))
+    local r = assert(run("busybox", "echo out; echo err >&2; exit 3", { tty = true, timeout = 60 }))
     assert.same({ "out\r\nerr\r\n", "", 3 }, { r.stdout, r.stderr, r.code })
   end)
 

@@ -6,7 +6,7 @@ local helper = require "spec.helper"
 local process = require "spec.process"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
-helper.leakcheck { settle = 2 }
+helper.leakcheck { settle = true }
 
 local unshare = "/usr/bin/unshare"
 
@@ -28,7 +28,7 @@ describe("root of a user namespace", function()
         inside(script.CHECK .. [[
           check({}, 3)
           for _, opts in ipairs { { network = "host" }, { namespaces = { pid = false } }, { read_only = true },
-              { namespaces = { time = { boottime = 1 } } }, { timeout = 20 } } do check(opts) end
+              { namespaces = { time = { boottime = 1 } } }, { timeout = 60 } } do check(opts) end
           assert(assert(nsbox.run("busybox", { "true" }, { tty = true })).ok)
           assert(assert(nsbox.run("host", "touch /usr/x")).ok)
           assert(assert(nsbox.run("host", { "true" }, { namespaces = { mount = false } })).ok)]])
@@ -62,7 +62,7 @@ describe("root of a user namespace", function()
         assert.equal("up", s:line()) -- before, the wrapper may not have said what is to die with it
         s:signal "kill"
         s:wait()
-        local deadline = sys.clock() + 5
+        local deadline = sys.clock() + helper.PATIENCE
         while #box.pids(marker) > 0 and sys.clock() < deadline do sys.nanosleep(0.01) end
         assert.same({}, box.pids(marker))
       end)
@@ -91,7 +91,7 @@ describe("root of a user namespace", function()
       sys.read(r, 1)
     end })
     r:close()
-    local deadline = sys.clock() + 5
+    local deadline = sys.clock() + helper.PATIENCE
     while sys.readlink(("/proc/%d/ns/user"):format(s.pid)) == sys.readlink "/proc/self/ns/user" do
       assert(sys.clock() < deadline)
       sys.nanosleep(0.005)

@@ -2,7 +2,7 @@
 -- nothing left. In scripts, which print what is wrong.
 local helper = require "spec.helper"
 local script = require "spec.script"
-helper.leakcheck { settle = 3, outside = true }
+helper.leakcheck { settle = true, outside = true }
 
 -- kinds: ways to make { box, process }; the subjects of the calls. states: what is done to them before.
 local CAST = [[
