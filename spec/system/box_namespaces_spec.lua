@@ -21,7 +21,7 @@ describe("a namespace of another box", function()
   end)
 
   it("of the network has what listens there", function()
-    local server <close> = assert(start("busybox", "while :; do echo hello | nc -l -p 80; done"))
+    local server <close> = assert(start("busybox", "nc -ll -p 80 -e echo hello"))
     local client <close> = assert(start("busybox", "until nc 127.0.0.1 80; do sleep 0.05; done; sleep 100",
       { network = server }))
     assert(client:expect("hello", 10))

@@ -50,6 +50,11 @@ describe("box:connect", function()
     assert.same({ nil, "exit", 3, "no config\n" }, { s, err.kind, err.result.code, err.log })
   end)
 
+  it("is tried again when who listened goes before it was taken", function()
+    local b <close> = assert(start("busybox", "while :; do nc -l -p 80 </dev/null; done"))
+    for _ = 1, helper.rounds(150) do assert(b:connect(80, 60)):close() end
+  end)
+
   it("fails so at every moment of the box's end", function()
     for i = 1, helper.rounds(40) do
       local b <close> = assert(start("busybox", "sleep 0.03; echo no config >&2; exit 3"))

@@ -11,8 +11,10 @@ local wait = require "nsbox.wait"
 
 local FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25 -- seconds between two tries
 
--- Nobody listens yet, or not to us. ESRCH: the box is at its end, has left its namespaces already, and is not gone yet.
-local not_yet = { [sys.ECONNREFUSED] = true, [sys.ENOENT] = true, [sys.EAGAIN] = true, [sys.ESRCH] = true }
+-- Nobody listens yet, or not to us. ECONNRESET: who listened was gone before it had taken us. ESRCH: the box is at its
+-- end, has left its namespaces already, and is not gone yet.
+local not_yet = { [sys.ECONNREFUSED] = true, [sys.ENOENT] = true, [sys.EAGAIN] = true, [sys.ECONNRESET] = true,
+  [sys.ESRCH] = true }
 
 local function target_of(task)
   local pid = task.process:pid()
