@@ -106,6 +106,15 @@ function box.find(marker)
   return found
 end
 
+--- Waits until test() is true, while boxes are served; `what` tells what did not come.
+function box.eventually(what, test)
+  local deadline = nsbox.clock() + helper.PATIENCE
+  while not test() do
+    assert(nsbox.clock() < deadline, what)
+    nsbox.sleep(0.005)
+  end
+end
+
 --- A field of /proc/PID/status.
 function box.status(pid, field)
   return (helper.read(("/proc/%s/status"):format(pid)) or ""):match("\n" .. field .. ":%s*([^\n]*)")

@@ -46,8 +46,8 @@ local traps = {
 
 local targets = {
   ["/proc"] = { "proc" }, ["/sys"] = { "sys" }, ["/dev"] = { "dev" }, ["/dev/pts"] = { "dev", "dev/pts" },
-  ["/dev/shm"] = { "dev", "dev/shm" }, ["the working directory"] = { "work" },
-  ["a folder above the working directory"] = { "work", opts = { workdir = "/work/deep/er" } },
+  ["/dev/shm"] = { "dev", "dev/shm" }, ["the working directory"] = { "job" },
+  ["a folder above the working directory"] = { "job", opts = { workdir = "/job/deep/er" } },
 }
 
 local LOOK = [[
@@ -56,7 +56,7 @@ local LOOK = [[
   for f in null zero full random urandom tty; do test -c /dev/$f || echo no /dev/$f; done
   test -d /dev/shm && test -c /dev/pts/ptmx || echo dev is not whole
   grep -q ' /dev/shm ' /proc/mounts && echo shm in place
-  for d in "" /proc /dev /sys /work; do test -e $d/secret && echo $d/secret; done
+  for d in "" /proc /dev /sys /job; do test -e $d/secret && echo $d/secret; done
   pwd]]
 
 -- Every name below a folder with all that is known of it; a box that is root of the host may go anywhere, so may we.
@@ -99,7 +99,7 @@ for name, target in pairs(targets) do
         lay(root .. "/" .. target[#target], outside)
         local image, before = listing(root), listing(outside)
         for _, more in ipairs { {}, { read_only = true }, { tty = true }, { namespaces = { net = false } } } do
-          local opts = { workdir = "/work" }
+          local opts = { workdir = "/job" }
           for k, v in pairs(target.opts or {}) do opts[k] = v end
           for k, v in pairs(more) do opts[k] = v end
           if opts.tty then opts.stdout = "null" end
@@ -115,8 +115,8 @@ describe("an image", function()
   it("with all its mount points led to one folder of the host leaves that alone", function()
     for trap, lay in pairs { abs = traps["an absolute link"], rel = traps["a relative link"] } do
       local root, outside = box.image(), canary()
-      for _, at in ipairs { "proc", "dev", "sys", "work" } do lay(root .. "/" .. at, outside) end
-      harmless(root, outside, listing(outside), { workdir = "/work" }, trap)
+      for _, at in ipairs { "proc", "dev", "sys", "job" } do lay(root .. "/" .. at, outside) end
+      harmless(root, outside, listing(outside), { workdir = "/job" }, trap)
     end
   end)
 

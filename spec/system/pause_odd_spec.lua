@@ -14,14 +14,6 @@ local function start(cmd, opts)
   return b
 end
 
-local function until_(what, test)
-  local deadline = nsbox.clock() + helper.PATIENCE
-  while not test() do
-    assert(nsbox.clock() < deadline, what)
-    nsbox.sleep(0.005)
-  end
-end
-
 local function letters(b)
   local list = {}
   for i, p in ipairs(assert(b:processes())) do list[i] = p.state end
@@ -38,13 +30,13 @@ describe("pause", function()
   it("finds orphans, another session and a pid namespace below", function()
     local b = start({ "sh", "-c", "(setsid sh -c '" .. COUNT .. "' &); (" .. COUNT .. " &);"
       .. "unshare -U -p -f sh -c '(" .. COUNT .. ") & wait' & wait" })
-    until_("six processes", function() return #b:processes() == 6 end)
+    box.eventually("six processes", function() return #b:processes() == 6 end)
     assert.is_true(b:pause())
     assert.equal("TTTTTT", letters(b))
     local text = seen(b)
     assert.equal(text, seen(b))
     b:resume()
-    until_("it does not go on", function() return b:logs() ~= text end)
+    box.eventually("it does not go on", function() return b:logs() ~= text end)
   end)
 
   it("holds a parent in vfork, and threads whose first one has ended", function()
@@ -60,7 +52,7 @@ describe("pause", function()
         -- Linux 6.1 says T of a process whose first thread has ended
         assert.truthy(letters(b):find(how == "vfork" and "^DT$" or "^[ZT]$"), letters(b))
         b:resume()
-        until_("it does not go on", function() return b:logs() ~= text end)
+        box.eventually("it does not go on", function() return b:logs() ~= text end)
         b:pause()
         local left = b:processes()
         b:close()

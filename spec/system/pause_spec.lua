@@ -16,14 +16,6 @@ local function start(cmd, opts)
   return b
 end
 
-local function until_(what, test)
-  local deadline = nsbox.clock() + helper.PATIENCE
-  while not test() do
-    assert(nsbox.clock() < deadline, what)
-    nsbox.sleep(0.005)
-  end
-end
-
 local function letters(b)
   local list = {}
   for i, p in ipairs(assert(b:processes())) do list[i] = p.state end
@@ -67,7 +59,7 @@ describe("pause", function()
       assert.equal("TTT", letters(b))
       assert.is_true(b:resume())
       assert.same({ "running", "running" }, { b.state, added.state })
-      until_("it does not go on", function() return b:logs() ~= one and added:logs() ~= other end)
+      box.eventually("it does not go on", function() return b:logs() ~= one and added:logs() ~= other end)
       for _ = 1, 20 do
         assert.is_true(b:pause())
         assert.is_true(b:resume())
@@ -197,7 +189,7 @@ describe("pause", function()
       assert.equal(5, #pids) -- and the script
       s:signal "kill"
       s:wait()
-      until_("left", function() return #box.pids(marker) == 0 end)
+      box.eventually("left", function() return #box.pids(marker) == 0 end)
     end)
   end
 
@@ -244,14 +236,14 @@ describe("pause", function()
     local text = seen(b)
     assert.equal(text, seen(b))
     assert.is_true(b:resume())
-    until_("it does not go on", function() return b:logs() ~= text end)
+    box.eventually("it does not go on", function() return b:logs() ~= text end)
     b:close()
     local lines, said = 0, nil
     b = start({ "sh", "-c", "echo one; read line; echo two" }, { stdin = "pipe", stdout = function()
       lines = lines + 1
       if lines == 1 then said = b:pause() end
     end })
-    until_("a line", function() return said end)
+    box.eventually("a line", function() return said end)
     assert.equal("paused", b.state)
     b.stdin:write "x\n"
     nsbox.sleep(0.05)
@@ -270,7 +262,7 @@ describe("pause", function()
       refuses("setup", sys.ENOENT, "/proc is not of", b[verb](b))
     end
     sys.readlink = readlink
-    until_("it stands", function() return letters(b) == "S" end)
+    box.eventually("it stands", function() return letters(b) == "S" end)
   end)
 
   it("that cannot be undone for want of descriptors is tried again by resume", function()
@@ -318,18 +310,18 @@ describe("pause", function()
       refuses("setup", sys.ENOENT, "readdir /proc", b:pause())
       members.list = list
       assert.equal("running", b.state)
-      until_("it stands", function() return letters(b) == "S" end)
+      box.eventually("it stands", function() return letters(b) == "S" end)
       function members.list() error "interrupted!" end
       assert.has_error(function() b:pause() end)
       members.list = list
       assert.equal("running", b.state)
-      until_("it stands", function() return letters(b) == "S" end)
+      box.eventually("it stands", function() return letters(b) == "S" end)
     end
   end)
 
   it("keeps no pidfd of what it has resumed", function()
     local b = start({ "sh", "-c", "sleep 100 & sleep 100 & wait" }, kinds[2][2])
-    until_("children", function() return #b:processes() == 3 end)
+    box.eventually("children", function() return #b:processes() == 3 end)
     local before = #helper.names "/proc/self/fd"
     b:pause()
     b:resume()

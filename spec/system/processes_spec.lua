@@ -12,14 +12,6 @@ local function start(cmd, opts)
   return b
 end
 
-local function until_(what, test)
-  local deadline = nsbox.clock() + helper.PATIENCE
-  while not test() do
-    assert(nsbox.clock() < deadline, what)
-    nsbox.sleep(0.005)
-  end
-end
-
 local function letters(b)
   local list = {}
   for i, p in ipairs(assert(b:processes())) do list[i] = p.state end
@@ -31,8 +23,8 @@ describe("processes", function()
     local b = start { "sh", "-c", "sleep 100 & (sleep 101 &) ; echo ready; sleep 102; :" }
     b:expect "ready"
     local added = assert(b:spawn({ "sh", "-c", "sleep 103; :" }))
-    until_("all six", function() return #b:processes() == 6 end)
-    until_("all exec", function()
+    box.eventually("all six", function() return #b:processes() == 6 end)
+    box.eventually("all exec", function()
       for _, p in ipairs(b:processes()) do
         if p.name == "sh" and p.inside ~= 1 and p.pid ~= added.pid then return false end
       end
@@ -55,7 +47,7 @@ describe("processes", function()
 
   it("are the descendants in a box that shares the caller's pids", function()
     local b = start({ "sh", "-c", "sleep 2 & (sleep 2; :) & wait" }, { namespaces = { pid = false } })
-    until_("all four", function() return #b:processes() == 4 end)
+    box.eventually("all four", function() return #b:processes() == 4 end)
     for _, p in ipairs(b:processes()) do assert.equal(p.pid, p.inside) end
     assert.equal(0, b:wait().code)
     assert.same({}, b:processes())
@@ -66,7 +58,7 @@ describe("processes", function()
     local b = assert(nsbox.start(root, { "/bin/busybox", "sh", "-c",
       "/bin/busybox sleep 0.2 & printf 'a\\nState: R' > /proc/$$/comm; echo ready; read line" }, { stdin = "pipe" }))
     b:expect "ready"
-    until_("a zombie", function() return letters(b):find "Z" end)
+    box.eventually("a zombie", function() return letters(b):find "Z" end)
     local zombie = b:processes()[2]
     assert.same({ "Z", {}, b.pid }, { zombie.state, zombie.command, zombie.ppid })
     assert.equal("a\nState: R", b:processes()[1].name)
@@ -96,7 +88,7 @@ describe("processes", function()
 
   it("get no signal by the number of a box that has ended and was reaped elsewhere", function()
     local other = start { "sh", "-c", "sleep 100 & wait" }
-    until_("two processes", function() return #other:processes() == 2 end)
+    box.eventually("two processes", function() return #other:processes() == 2 end)
     local task = require("nsbox.process").task_of(other)
     local gone = { config = task.config,
       process = { pid = function() return other.pid end, poll = function() return "lost" end } }
