@@ -2,13 +2,7 @@
 
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
-
--- docker's default set (moby profiles, 14 capabilities).
-local capabilities = {
-  "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-  "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE",
-  "CAP_SETFCAP",
-}
+local process = require "nsbox.config.process"
 
 -- docker's default masked and read-only paths.
 local masked = {
@@ -36,8 +30,6 @@ local host_mounts = {
   { destination = "/run", mode = "755" },
 }
 
-local default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 local oci_names = { pid = "pid", mount = "mount", uts = "uts", ipc = "ipc", net = "network", user = "user",
   cgroup = "cgroup", time = "time" }
 local order = { "user", "mount", "pid", "net", "ipc", "uts", "cgroup", "time" }
@@ -63,36 +55,6 @@ local function namespaces(o)
     end
   end
   return list
-end
-
-local function home(user)
-  return user.uid == 0 and "/root" or "/"
-end
-
-local function merged(map, env)
-  for k, v in pairs(env or {}) do
-    map[k] = v ~= false and tostring(v) or nil
-  end
-  local list = {}
-  for k, v in pairs(map) do
-    list[#list + 1] = k .. "=" .. v
-  end
-  table.sort(list)
-  return list
-end
-
-local function environment(o, image, user)
-  local map = { PATH = default_path, HOME = home(user) }
-  for _, e in ipairs(image.config.Env or {}) do
-    local k, v = e:match "^([^=]+)=(.*)$"
-    if k then
-      map[k] = v
-    end
-  end
-  if o.tty then
-    map.TERM = os.getenv "TERM" or "xterm"
-  end
-  return merged(map, o.env)
 end
 
 -- Entrypoint and Cmd as docker combines them; a string is for a shell, and leaves the Entrypoint out.
@@ -169,31 +131,6 @@ local function all_mounts(o, image, host)
   return list
 end
 
-local no_capabilities = {}
-
-local function user_of(o)
-  return { uid = o.user and o.user.uid or 0, gid = o.user and o.user.gid or 0, umask = 18 }
-end
-
-local function capabilities_of(user)
-  local own = user.uid == 0 and capabilities or no_capabilities
-  return { bounding = capabilities, permitted = own, effective = own, inheritable = {}, ambient = {} }
-end
-
-local function process_of(o, image, args)
-  local user = user_of(o)
-  return {
-    terminal = o.tty and true or false,
-    consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
-    user = user,
-    args = args,
-    env = environment(o, image, user),
-    cwd = o.workdir or image.config.WorkingDir or "/",
-    capabilities = capabilities_of(user),
-    noNewPrivileges = true,
-  }
-end
-
 local function one_id(verb, o, host)
   if not host.root.ok and o.user and (o.user.uid ~= 0 or o.user.gid ~= 0) then
     return error_.fail { kind = "unsupported", verb = verb, hint = "leave user alone, or run as root",
@@ -259,7 +196,7 @@ local function config(verb, o, image, cmd, host, id)
   local ns = o.namespaces
   return {
     ociVersion = "1.0.2",
-    process = process_of(o, image, args),
+    process = process.main(o, image, args),
     root = { path = image.root, readonly = o.read_only or false },
     hostname = ns.uts.new and (o.hostname or id) or nil,
     domainname = o.domainname,
@@ -288,22 +225,6 @@ end
 
 -- ---- a process that is added to a box ----
 
--- The main process's environment; HOME follows the user where it was the default.
-local function joining_environment(main, o, user)
-  local map = {}
-  for _, e in ipairs(main.env) do
-    local k, v = e:match "^([^=]+)=(.*)$"
-    map[k] = v
-  end
-  if map.HOME == home(main.user) then
-    map.HOME = home(user)
-  end
-  if o.tty and not map.TERM then
-    map.TERM = os.getenv "TERM" or "xterm"
-  end
-  return merged(map, o.env)
-end
-
 --- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
 -- protections, and the main process's user, environment and working directory where the options name none. Returns
 -- config | nil, err, errno (kind unsupported).
@@ -312,21 +233,10 @@ local function joining(verb, box, o, cmd, host)
   if not ok then
     return nil, err, errno
   end
-  local main = box.process
-  local user = o.user and user_of(o) or main.user
-  local process = {
-    terminal = o.tty and true or false,
-    consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
-    user = user,
-    args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd,
-    env = joining_environment(main, o, user),
-    cwd = o.workdir or main.cwd,
-    capabilities = capabilities_of(user),
-    noNewPrivileges = main.noNewPrivileges,
-  }
-  return { ociVersion = box.ociVersion, process = process, root = box.root, mounts = box.mounts, linux = box.linux,
-    nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil,
-      sealed = sealed(verb, host) } }
+  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
+  return { ociVersion = box.ociVersion, process = process.joining(box.process, o, args), root = box.root,
+    mounts = box.mounts, linux = box.linux,
+    nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil, sealed = sealed(verb, host) } }
 end
 
 --- Whether a box has a namespace that is not the caller's: of its own, or joined.
@@ -339,4 +249,4 @@ local function has_namespace(c, kind)
   return false
 end
 
-return { config = config, joining = joining, has_namespace = has_namespace, default_path = default_path }
+return { config = config, joining = joining, has_namespace = has_namespace, default_path = process.default_path }
