@@ -8,12 +8,14 @@
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local hint = require "nsbox.hint"
+local idmap = require "nsbox.idmap"
+local idrows = require "nsbox.idrows"
 local launch = require "nsbox.launch"
 local probe = require "nsbox.probe"
 local sys = require "nsbox.sys"
 
--- kind, root or not, user id -> { process, socket, caller, owner, … }. owner: the program that made it; rootless: in a
--- user namespace in which the caller's own id is 0; duties: how many it has; taken: how often namespaces were; last,
+-- kind, root or not, user id -> { process, socket, caller, owner, … }. owner: the program that made it; maps: of the
+-- user namespace that it is in, without root's rights; duties: how many it has; taken: how often namespaces were; last,
 -- asked: the request of the latest, and the one that is to be answered.
 local keepers = {}
 local last_id = 0
@@ -32,14 +34,14 @@ local PATIENCE = 10 -- seconds until a keeper that does not answer is taken for 
 local STOPPED = "the keeper does not answer"
 
 -- Not made by plan.lua: the keeper is no box. It shares all with the caller but, inside, pids and, unprivileged, ids.
-local function plan_of(kind, rootless)
-  local euid, egid = sys.geteuid(), sys.getegid()
+-- maps: of idmap.of_caller, unprivileged.
+local function plan_of(kind, maps)
   local inside = kind == "inside"
   local steps = {
     { "clone", "vm,files", side = "parent", why = "a helper that shares the caller's memory" },
     { "prctl", "set_pdeathsig", "kill", why = "die with the caller" },
     { "getppid", expect = "@owner", why = "the caller lived until this guard stood" },
-    { "clone", "vm,vfork,parent" .. (inside and ",newpid" or "") .. (rootless and ",newuser" or ""),
+    { "clone", "vm,vfork,parent" .. (inside and ",newpid" or "") .. (maps and ",newuser" or ""),
       why = inside and "pid 1, whose end is that of all below" or "a process of the caller's own pid namespace" },
     { "prctl", "set_pdeathsig", "kill", why = "die with the caller while it is set up" },
     { "close_fds", why = "nothing of the caller's stays open" },
@@ -49,10 +51,12 @@ local function plan_of(kind, rootless)
   local function add(step)
     steps[#steps + 1] = step
   end
-  if rootless then
+  if maps and maps.setgroups then
+    add { "barrier", "map", why = "newuidmap and newgidmap give it the caller's subordinate ids" }
+  elseif maps then
     add { "write_file", "cwd", "/proc/self/setgroups", "deny", why = "asked for by the kernel" }
-    add { "write_file", "cwd", "/proc/self/uid_map", ("0 %d 1\n"):format(euid), why = "root here is the caller" }
-    add { "write_file", "cwd", "/proc/self/gid_map", ("0 %d 1\n"):format(egid), why = "and its group" }
+    add { "write_file", "cwd", "/proc/self/uid_map", idrows.text(maps.uid), why = "root here is the caller" }
+    add { "write_file", "cwd", "/proc/self/gid_map", idrows.text(maps.gid), why = "and its group" }
   end
   add { "setsid", why = "its own session: keys of the terminal do not reach it" }
   add { "chdir", "/", why = "no folder is kept busy" }
@@ -75,7 +79,23 @@ local function no_program(message, errno)
     hint = hint.of({ "memfd_create" }, name) }
 end
 
-local function make(kind, rootless)
+-- At the barrier: false, and why in maps.refused, when the programs did not map them.
+local function map_ids(start, maps)
+  local ok, why = idmap.write(core.pid_of(start.pidfd), maps)
+  maps.refused = not ok and why or nil
+  return ok
+end
+
+local function launch_it(kind, maps, program, its_end, caller)
+  local start
+  start = {
+    plan = plan_of(kind, maps), verb = "keeper", inputs = { program = program, socket = its_end, caller = caller },
+    barriers = { map = function() return map_ids(start, maps) or false end },
+  }
+  return launch.run(start)
+end
+
+local function make_with(kind, maps)
   local program <close>, message, errno = core.init_program()
   if not program then
     return no_program(message, errno)
@@ -89,13 +109,10 @@ local function make(kind, rootless)
   local caller, process, err
   caller, message, errno = sys.pidfd_open(sys.getpid())
   if caller then
-    process, err, errno = launch.run {
-      plan = plan_of(kind, rootless), verb = "keeper",
-      inputs = { program = program, socket = its_end, caller = caller },
-    }
+    process, err, errno = launch_it(kind, maps, program, its_end, caller)
     if process then
       return setmetatable({ process = process, socket = mine, caller = caller, owner = core.self(), taken = 0,
-        duties = 0, rootless = rootless }, handle_mt)
+        duties = 0, maps = maps }, handle_mt)
     end
     caller:close()
   end
@@ -104,6 +121,19 @@ local function make(kind, rootless)
     return nil, err, errno
   end
   return failure(message, errno)
+end
+
+-- Subordinate ids that the programs refuse are none.
+local function make(kind, host)
+  if kind ~= "inside" or host.root.ok then
+    return make_with(kind)
+  end
+  local maps = idmap.of_caller(host)
+  local made, err, errno = make_with(kind, maps)
+  if not made and maps.refused then
+    return make_with(kind, idmap.single(host, maps.refused))
+  end
+  return made, err, errno
 end
 
 -- One of a program we were forked from is not ours to use or to end: its descriptors are only let go.
@@ -135,7 +165,7 @@ local function get_kind(kind, host)
     forget(keeper)
   end
   if not keepers[name] then
-    local made, err, errno = make(kind, rootless)
+    local made, err, errno = make(kind, host)
     if not made then
       return nil, err, errno
     end
@@ -148,6 +178,15 @@ end
 -- pidfd | nil, err, errno (kind setup). host: what probe.host() found.
 local function get(host)
   return get_kind("inside", host or probe.host())
+end
+
+--- The ids that boxes of a caller without root's rights can have: see idmap.of_caller | nil, err, errno.
+local function maps(host)
+  local keeper, err, errno = get(host)
+  if not keeper then
+    return nil, err, errno
+  end
+  return keeper.maps
 end
 
 --- Whether a keeper's end is why a start failed with this errno (nil: the process was killed). These two may be seen
@@ -208,13 +247,10 @@ end
 
 -- ---- namespaces ----
 
-local function map_text(keeper, rows, own)
-  local lines = {}
-  for i, row in ipairs(rows) do
-    local outside = keeper.rootless and row[2] == own and 0 or row[2]
-    lines[i] = ("%d %d %d\n"):format(row[1], outside, row[3])
-  end
-  return table.concat(lines)
+-- What is mapped in a box that a caller without root's rights starts is mapped in the keeper's user namespace.
+local function map_text(keeper, kind, rows)
+  local below = keeper.maps and idmap.below(keeper.maps[kind], rows) or rows
+  return idrows.text(below)
 end
 
 local function ask(keeper, request)
@@ -291,7 +327,7 @@ end
 -- uid_rows, gid_rows: {inside, outside, count}, outside as the caller counts. Two descriptors, or one
 -- | nil, message, errno.
 local function namespaces(keeper, names, uid_rows, gid_rows)
-  local uids, gids = map_text(keeper, uid_rows, sys.geteuid()), map_text(keeper, gid_rows, sys.getegid())
+  local uids, gids = map_text(keeper, "uid", uid_rows), map_text(keeper, "gid", gid_rows)
   local network = names ~= "newuser"
   local flags = network and sys.CLONE_NEWUSER | sys.CLONE_NEWNET or sys.CLONE_NEWUSER
   local request = { network = network, text = string.pack("=I4zz", flags, uids, gids) }
@@ -341,6 +377,7 @@ end
 
 return {
   get = get,
+  maps = maps,
   namespaces = namespaces,
   ahead = ahead,
   died = died,

@@ -3,13 +3,12 @@
 -- A failure of the world is nil, "call subject: message", errno; misuse raises.
 
 local core = require "nsbox.core"
+local idrows = require "nsbox.idrows"
 local misuse = require("nsbox.error").misuse
 
 local sys = core.sys
 local row = { setns = sys.setns, waitid = sys.waitid, readdir = sys.readdir }
 
-local MAX_ROWS = 340 -- user_namespaces(7)
-local MAX_ID = 4294967295 -- itself no id: (uid_t) -1
 local SLICE = 1 -- seconds; a signal ends a slice at once, unless it came just before the slice began
 
 -- "setns: Operation not permitted" as "setns /proc/1/ns/net: Operation not permitted"
@@ -141,55 +140,12 @@ end
 
 -- ---- id maps ----
 
-local function check_number(call, i, name, value, least)
-  if math.type(value) ~= "integer" or value < least or value > MAX_ID then
-    misuse("%s: row %d: %s: an integer from %d to %d expected", call, i, name, least, MAX_ID)
-  end
-end
-
-local function check_row(call, i, map)
-  if type(map) ~= "table" or #map ~= 3 then
-    misuse("%s: row %d: {inside, outside, count} expected", call, i)
-  end
-  check_number(call, i, "inside", map[1], 0)
-  check_number(call, i, "outside", map[2], 0)
-  check_number(call, i, "count", map[3], 1)
-  for column = 1, 2 do
-    if map[column] + map[3] > MAX_ID then
-      misuse("%s: row %d: reaches beyond the last id, %d", call, i, MAX_ID - 1)
-    end
-  end
-end
-
--- The rows in the order of a column: each must end before the next begins.
-local function check_overlap(call, rows, column, name)
-  local order = {}
-  for i = 1, #rows do
-    order[i] = i
-  end
-  table.sort(order, function(a, b) return rows[a][column] < rows[b][column] end)
-  for i = 2, #order do
-    local before, after = order[i - 1], order[i]
-    if rows[before][column] + rows[before][3] > rows[after][column] then
-      misuse("%s: rows %d and %d overlap %s", call, math.min(before, after), math.max(before, after), name)
-    end
-  end
-end
-
 local function map_text(call, rows)
-  if type(rows) ~= "table" or #rows == 0 then
-    misuse("%s: rows {inside, outside, count} expected", call)
-  elseif #rows > MAX_ROWS then
-    misuse("%s: at most %d rows, not %d", call, MAX_ROWS, #rows)
+  local ok, problem = idrows.check(rows)
+  if not ok then
+    misuse("%s: %s", call, problem)
   end
-  local lines = {}
-  for i, map in ipairs(rows) do
-    check_row(call, i, map)
-    lines[i] = ("%d %d %d\n"):format(map[1], map[2], map[3])
-  end
-  check_overlap(call, rows, 1, "inside")
-  check_overlap(call, rows, 2, "outside")
-  return table.concat(lines)
+  return idrows.text(rows)
 end
 
 local function write_proc(call, pid, file, text)

@@ -1,0 +1,160 @@
+-- idmap.lua: the ids that a caller without root's rights may give its boxes: its own, and the subordinate ones that
+-- newuidmap and newgidmap map for it.
+
+local idrows = require "nsbox.idrows"
+local launch = require "nsbox.launch"
+local subid = require "nsbox.subid"
+local sys = require "nsbox.sys"
+
+local PATIENCE = 10 -- seconds
+local MAX_TEXT = 4096 -- of what the programs say
+local MAX_ID = 4294967295
+
+-- The caller as 0, and its ranges, one behind the other, from 1 on.
+local function rows_of(own, ranges)
+  local rows, next_id = { { 0, own, 1 } }, 1
+  for _, range in ipairs(ranges) do
+    local room = math.min(range.count, MAX_ID - next_id)
+    if room > 0 and #rows < idrows.MAX_ROWS and (own < range.first or own >= range.first + range.count) then
+      rows[#rows + 1] = { next_id, range.first, room }
+      next_id = next_id + room
+    end
+  end
+  return rows
+end
+
+local function single(host, why)
+  return { uid = { { 0, host.euid, 1 } }, gid = { { 0, host.egid, 1 } }, setgroups = false, why_single = why }
+end
+
+--- The map that boxes of this caller can have at most: { uid = rows, gid = rows, setgroups = whether groups can be
+-- set, why_single = why it is the caller's own id alone, or nil }. Nothing is tried.
+local function of_caller(host)
+  local caller = require "nsbox.probe.caller"
+  for _, name in ipairs { "subids", "newuidmap", "no_new_privs" } do
+    local row = caller[name]()
+    if not row.ok then
+      return single(host, row.fix and ("%s: %s"):format(row.why, row.fix) or row.why)
+    end
+  end
+  local name = subid.user_name(host.euid)
+  local maps = {
+    uid = rows_of(host.euid, subid.of(subid.UIDS, name, host.euid)),
+    gid = rows_of(host.egid, subid.of(subid.GIDS, name, host.euid)),
+    setgroups = true,
+  }
+  if not (maps.uid[2] and maps.gid[2] and idrows.check(maps.uid) and idrows.check(maps.gid)) then
+    return single(host, "the ranges in /etc/subuid or /etc/subgid overlap or hold the caller's own id")
+  end
+  return maps
+end
+
+-- ---- newuidmap ----
+
+-- A program with rights of its own, by the path that distributions use; its environment is empty.
+local function plan_of(program, words)
+  return {
+    { "clone", "vm,files", side = "parent", why = "a helper that shares the caller's memory" },
+    { "prctl", "set_pdeathsig", "kill", why = "die with the caller" },
+    { "getppid", expect = "@owner", why = "the caller lived until this guard stood" },
+    { "clone", "vm,vfork,parent", why = "the program's process" },
+    { "prctl", "set_pdeathsig", "kill", why = "die with the caller while it is set up" },
+    { "close_fds", why = "nothing of the caller's stays open" },
+    { "dup3", "@null", 0, why = "it reads nothing" },
+    { "dup3", "@null", 1, why = "it says nothing" },
+    { "dup3", "@errors", 2, why = "but what is wrong" },
+    { "execve", { program }, words, { "LC_ALL=C" }, why = "it may map the ids that the system gives the caller" },
+  }
+end
+
+local function start(program, words)
+  local null <close>, message = sys.open("/dev/null", "rdwr")
+  if not null then
+    return nil, message
+  end
+  local reading, writing = sys.pipe2()
+  if not reading then
+    return nil, writing
+  end
+  local its_end <close> = writing
+  local process, err = launch.run { plan = plan_of(program, words), verb = "start",
+    inputs = { null = null, errors = its_end } }
+  if not process then
+    reading:close()
+    return nil, err.message
+  end
+  return process, reading
+end
+
+-- Its own words, on one line.
+local function said(reading)
+  sys.nonblock(reading, true)
+  local text = sys.read(reading, MAX_TEXT) or ""
+  return (text:gsub("%s+$", ""):gsub("[%c\x80-\xff]", "?"))
+end
+
+local function map(program, pid, rows)
+  local words = { program:match "[^/]*$", tostring(pid) }
+  for _, row in ipairs(rows) do
+    for i = 1, 3 do
+      words[#words + 1] = tostring(row[i])
+    end
+  end
+  local started, reading = start(program, words)
+  if not started then
+    return nil, reading
+  end
+  local process <close> = started
+  local errors <close> = reading
+  local how, status = sys.waitid(process, PATIENCE)
+  if how == "exit" and status == 0 then
+    return true
+  end
+  local text = said(errors)
+  return nil, text ~= "" and text or ("%s: %s %s"):format(program, how or "no end", status)
+end
+
+--- Maps the ids of a fresh user namespace, whose process this is: true | nil, why.
+local function write(pid, maps)
+  local ok, why = map("/usr/bin/newuidmap", pid, maps.uid)
+  if not ok then
+    return nil, why
+  end
+  return map("/usr/bin/newgidmap", pid, maps.gid)
+end
+
+-- ---- namespaces below ----
+
+-- What one row is by those of the namespace around it, maybe in several parts.
+local function translate_row(rows, row, list)
+  local inside, outside, left = table.unpack(row)
+  while left > 0 do
+    local part
+    for _, r in ipairs(rows) do
+      if outside >= r[2] and outside < r[2] + r[3] then
+        part = { inside, outside - r[2] + r[1], math.min(left, r[2] + r[3] - outside) }
+      end
+    end
+    if not part then
+      return nil, outside
+    end
+    list[#list + 1] = part
+    inside, outside, left = inside + part[3], outside + part[3], left - part[3]
+  end
+  return true
+end
+
+--- Rows whose outside ids are the host's, as they are in a user namespace of these rows | nil, the first id that it
+-- does not have, the number of its row.
+local function below(around, rows)
+  local list = {}
+  for i, row in ipairs(rows) do
+    local ok, id = translate_row(around, row, list)
+    if not ok then
+      return nil, id, i
+    end
+  end
+  return list
+end
+
+return { of_caller = of_caller, single = single, write = write, below = below }
