@@ -146,6 +146,13 @@ static long call_write(const long *a)
     return nsb_sys3(SYS_write, a[0], v->at, v->n);
 }
 
+/* A lock of the open file description, which the kernel gives back with its last descriptor. */
+static long call_fcntl_ofd_setlk(const long *a)
+{
+    struct flock lock = {.l_type = (short)a[1], .l_whence = 0, .l_start = a[2], .l_len = a[3]};
+    return nsb_sys3(SYS_fcntl, a[0], F_OFD_SETLK, &lock);
+}
+
 /* R: the arguments are the kernel's own. C: call_NAME above. H: a helper row. */
 #define R(name, sig, ret)              \
     {                                  \
@@ -203,6 +210,7 @@ const struct nsb_call nsb_calls[] = {
     C(write, "fd:d data:b", NSB_INTEGER),
     C(dup3, "oldfd:d newfd:i flags:F(O)", NSB_INTEGER),
     R(flock, "fd:d operation:F(LOCK)", NSB_NOTHING),
+    C(fcntl_ofd_setlk, "fd:d type:F(LCK) start:i len:i", NSB_NOTHING),
     R(close_range, "first:i last:i flags:F(CLOSE_RANGE)", NSB_NOTHING),
     C(ioctl_winsize, "fd:d rows:i cols:i", NSB_NOTHING),
     C(ioctl_unlockpt, "fd:d", NSB_NOTHING),

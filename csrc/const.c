@@ -123,6 +123,7 @@ static const struct nsb_const cap[] = {
 static const struct nsb_const rename_[] = {K(RENAME_, NOREPLACE) K(RENAME_, EXCHANGE) K(RENAME_, WHITEOUT)};
 static const struct nsb_const mfd[] = {K(MFD_, CLOEXEC) K(MFD_, ALLOW_SEALING)};
 static const struct nsb_const lock[] = {K(LOCK_, SH) K(LOCK_, EX) K(LOCK_, NB) K(LOCK_, UN)};
+static const struct nsb_const lck[] = {K(F_, RDLCK) K(F_, WRLCK) K(F_, UNLCK)};
 static const struct nsb_const close_range_[] = {K(CLOSE_RANGE_, UNSHARE) K(CLOSE_RANGE_, CLOEXEC)};
 static const struct nsb_const mkpath_[] = {K(MKPATH_, FILE) K(MKPATH_, DIR)};
 static const struct nsb_const mode_[] = {K(S_, IFMT) K(S_, IFSOCK) K(S_, IFLNK) K(S_, IFREG) K(S_, IFBLK) K(
@@ -167,6 +168,7 @@ const struct nsb_group nsb_groups[] = {
     G("RENAME", "RENAME_", rename_),
     G("MFD", "MFD_", mfd),
     G("LOCK", "LOCK_", lock),
+    G("LCK", "F_", lck),
     G("CLOSE_RANGE", "CLOSE_RANGE_", close_range_),
     G("MKPATH", "MKPATH_", mkpath_),
     G("S", "S_", mode_),

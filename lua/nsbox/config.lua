@@ -2,6 +2,8 @@
 
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
+local idrows = require "nsbox.idrows"
+local ids = require "nsbox.config.ids"
 local process = require "nsbox.config.process"
 
 -- docker's default masked and read-only paths.
@@ -96,30 +98,20 @@ local function time_offsets(time)
   }
 end
 
--- As root: all ids, as they are. Else one id: root inside is the caller outside.
-local function mapping(host, own)
-  if host.root.ok then
-    return { { containerID = 0, hostID = 0, size = 4294967295 } }
-  end
-  return { { containerID = 0, hostID = own, size = 1 } }
-end
-
 -- The lists are constant, so that plans can share what is made of them.
 local mounts_with_group = table.move(mounts, 1, #mounts, 1, {})
 mounts_with_group[3] = with_options(mounts[3], "gid=5") -- the group that owns terminals; a single-id map has no 5
 
--- Whether the box has ids beyond root's: as root in a user namespace of its own, and in the caller's. A joined one
--- may have.
-local function has_group(o, host)
-  local ns = o.namespaces.user
-  return ns.new and host.root.ok or ns.new == false
+-- Whether the box has the group 5. A joined user namespace may have it.
+local function has_group(o, map)
+  return map.gid and idrows.outside(map.gid, 5) or o.namespaces.user.new == false
 end
 
-local function all_mounts(o, image, host)
+local function all_mounts(o, image, map)
   if not o.namespaces.mount.new then
     return {}
   end
-  local list = has_group(o, host) and mounts_with_group or mounts
+  local list = has_group(o, map) and mounts_with_group or mounts
   if not image.host then
     return list
   end
@@ -129,15 +121,6 @@ local function all_mounts(o, image, host)
       options = { "nosuid", "nodev", "mode=" .. m.mode } }
   end
   return list
-end
-
-local function one_id(verb, o, host)
-  if not host.root.ok and o.user and (o.user.uid ~= 0 or o.user.gid ~= 0) then
-    return error_.fail { kind = "unsupported", verb = verb, hint = "leave user alone, or run as root",
-      message = (host.euid == 0 and "as root without its rights" or "without root")
-        .. ", only user 0 exists in a box so far: one id is mapped" }
-  end
-  return true
 end
 
 -- The plan depends on the numbers alone; whose descriptors they are belongs to the call.
@@ -170,56 +153,78 @@ local function unsupported(verb, o, image, host)
   if ns.pid.path or ns.pid.fd then
     return no(who .. ", a pid namespace of others cannot be joined by a box in its own user namespace")
   end
-  return one_id(verb, o, host)
+  return true
 end
 
 local no_command = { call = true, ["box:call"] = true }
 
--- Whether the command is reached through a program of ours: see plan/io.lua.
-local function sealed(verb, host)
-  return not no_command[verb] and not host.own_program.ok or nil
+-- Whether the command is reached through a program of ours: see plan/io.lua. Root's program belongs to no id of a box
+-- whose ids are shifted.
+local function sealed(verb, host, shifted)
+  local safe = host.own_program.ok or shifted and not host.own_program.others
+  return not no_command[verb] and not safe or nil
+end
+
+local function linux_of(o, map)
+  return {
+    namespaces = namespaces(o),
+    uidMappings = map.uid and idrows.to_oci(map.uid),
+    gidMappings = map.gid and idrows.to_oci(map.gid),
+    timeOffsets = time_offsets(o.namespaces.time),
+    maskedPaths = masked,
+    readonlyPaths = read_only,
+  }
+end
+
+local function nsbox_of(verb, o, image, cmd, host, map)
+  return {
+    layer = "discard",
+    host = image.host,
+    on_created = o.on_created and true or nil,
+    init = (o.init or cmd == false) or nil,
+    sealed = sealed(verb, host, map.shift),
+    become = map.become or nil,
+    shift = map.shift or nil,
+    setgroups = map.setgroups or nil,
+    why_single = map.why_single,
+    idle = cmd == false or nil,
+    fds = fd_numbers(o.fds),
+    call = verb == "call" or nil,
+    stop_signal = o.stop_signal or image.config.StopSignal or "TERM",
+  }
 end
 
 --- Makes the configuration; parts of it are shared between boxes, and not to be changed. `o` is what options.check
--- returned, `image` what image.resolve did, `host` a probe table. Returns config | nil, err, errno (kinds image,
--- unsupported).
+-- returned, `image` what image.resolve did, `host` a probe table, with ids where ids.needs_ids says so. Returns config
+-- | nil, err, errno (kinds image, unsupported).
 local function config(verb, o, image, cmd, host, id)
   local ok, err, errno = unsupported(verb, o, image, host)
   if not ok then
     return nil, err, errno
   end
-  local args
+  local args, map
   args, err, errno = arguments(verb, o, image, cmd)
   if not args then
     return nil, err, errno
   end
-  local ns = o.namespaces
+  map, err, errno = ids.map(verb, o, host)
+  if not map then
+    return nil, err, errno
+  end
+  local linux, main = linux_of(o, map), process.main(o, image, args, map.user)
+  ok, err, errno = ids.check_user(verb, main.user, linux, map.why_single)
+  if not ok then
+    return nil, err, errno
+  end
   return {
     ociVersion = "1.0.2",
-    process = process.main(o, image, args),
+    process = main,
     root = { path = image.root, readonly = o.read_only or false },
-    hostname = ns.uts.new and (o.hostname or id) or nil,
+    hostname = o.namespaces.uts.new and (o.hostname or id) or nil,
     domainname = o.domainname,
-    mounts = all_mounts(o, image, host),
-    linux = {
-      namespaces = namespaces(o),
-      uidMappings = ns.user.new and mapping(host, host.euid) or nil,
-      gidMappings = ns.user.new and mapping(host, host.egid) or nil,
-      timeOffsets = time_offsets(ns.time),
-      maskedPaths = masked,
-      readonlyPaths = read_only,
-    },
-    nsbox = {
-      layer = "discard",
-      host = image.host,
-      on_created = o.on_created and true or nil,
-      init = (o.init or cmd == false) or nil,
-      sealed = sealed(verb, host),
-      idle = cmd == false or nil,
-      fds = fd_numbers(o.fds),
-      call = verb == "call" or nil,
-      stop_signal = o.stop_signal or image.config.StopSignal or "TERM",
-    },
+    mounts = all_mounts(o, image, map),
+    linux = linux,
+    nsbox = nsbox_of(verb, o, image, cmd, host, map),
   }
 end
 
@@ -229,14 +234,15 @@ end
 -- protections, and the main process's user, environment and working directory where the options name none. Returns
 -- config | nil, err, errno (kind unsupported).
 local function joining(verb, box, o, cmd, host)
-  local ok, err, errno = one_id(verb, o, host)
+  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
+  local joined = process.joining(box.process, o, args)
+  local ok, err, errno = ids.check_user(verb, joined.user, box.linux, box.nsbox.why_single)
   if not ok then
     return nil, err, errno
   end
-  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
-  return { ociVersion = box.ociVersion, process = process.joining(box.process, o, args), root = box.root,
-    mounts = box.mounts, linux = box.linux,
-    nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil, sealed = sealed(verb, host) } }
+  return { ociVersion = box.ociVersion, process = joined, root = box.root, mounts = box.mounts, linux = box.linux,
+    nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil, become = box.nsbox.become,
+      setgroups = box.nsbox.setgroups, sealed = sealed(verb, host, box.nsbox.shift) } }
 end
 
 --- Whether a box has a namespace that is not the caller's: of its own, or joined.

@@ -1,5 +1,7 @@
 -- explain.lua: what each station of a start produced, without starting anything.
 
+local idmap = require "nsbox.idmap"
+local idrange = require "nsbox.idrange"
 local plan = require "nsbox.plan"
 local probe = require "nsbox.probe"
 local start = require "nsbox.start"
@@ -71,12 +73,17 @@ local function show(o, config, host)
   return setmetatable({ options = copy(o), config = copy(config), plan = steps }, explanation_mt)
 end
 
+-- What a start is likely to have: a range of root's may be taken, and newuidmap may refuse.
+local function ids_of(host)
+  return host.ids or host.root.ok and idrange.first() or idmap.of_caller(host)
+end
+
 --- What a run with these arguments would do: { options =, config =, plan = } with __tostring; never prints, starts
 -- nothing. plan[i] = { call, arguments…, why =, side = "parent" | "child" }. `host` is a probe table (default: this
 -- host's). nil, err, errno for what run would refuse; raises on misuse.
 local function explain(name, cmd, opts, host)
   host = host or probe.host()
-  local config, o, errno = start.describe("explain", name, cmd, opts, host, "box")
+  local config, o, errno = start.describe("explain", name, cmd, opts, host, "box", ids_of)
   if not config then
     return nil, o, errno
   end

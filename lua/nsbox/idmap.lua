@@ -123,38 +123,4 @@ local function write(pid, maps)
   return map("/usr/bin/newgidmap", pid, maps.gid)
 end
 
--- ---- namespaces below ----
-
--- What one row is by those of the namespace around it, maybe in several parts.
-local function translate_row(rows, row, list)
-  local inside, outside, left = table.unpack(row)
-  while left > 0 do
-    local part
-    for _, r in ipairs(rows) do
-      if outside >= r[2] and outside < r[2] + r[3] then
-        part = { inside, outside - r[2] + r[1], math.min(left, r[2] + r[3] - outside) }
-      end
-    end
-    if not part then
-      return nil, outside
-    end
-    list[#list + 1] = part
-    inside, outside, left = inside + part[3], outside + part[3], left - part[3]
-  end
-  return true
-end
-
---- Rows whose outside ids are the host's, as they are in a user namespace of these rows | nil, the first id that it
--- does not have, the number of its row.
-local function below(around, rows)
-  local list = {}
-  for i, row in ipairs(rows) do
-    local ok, id = translate_row(around, row, list)
-    if not ok then
-      return nil, id, i
-    end
-  end
-  return list
-end
-
-return { of_caller = of_caller, single = single, write = write, below = below }
+return { of_caller = of_caller, single = single, write = write }

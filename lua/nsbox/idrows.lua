@@ -89,4 +89,62 @@ local function outside(rows, id)
   end
 end
 
-return { check = check, text = text, inside = inside, outside = outside, MAX_ROWS = MAX_ROWS }
+-- What one row is by those of the namespace around it, maybe in several parts.
+local function translate_row(rows, row, list)
+  local at, id, left = table.unpack(row)
+  while left > 0 do
+    local part
+    for _, r in ipairs(rows) do
+      if id >= r[2] and id < r[2] + r[3] then
+        part = { at, id - r[2] + r[1], math.min(left, r[2] + r[3] - id) }
+      end
+    end
+    if not part then
+      return nil, id
+    end
+    list[#list + 1] = part
+    at, id, left = at + part[3], id + part[3], left - part[3]
+  end
+  return true
+end
+
+--- Rows whose outside ids are the host's, as they are in a user namespace of these rows | nil, the first id that it
+-- does not have, the number of its row.
+local function below(around, rows)
+  local list = {}
+  for i, row in ipairs(rows) do
+    local ok, id = translate_row(around, row, list)
+    if not ok then
+      return nil, id, i
+    end
+  end
+  return list
+end
+
+--- In OCI's terms, and back.
+local function to_oci(rows)
+  local list = {}
+  for i, row in ipairs(rows) do
+    list[i] = { containerID = row[1], hostID = row[2], size = row[3] }
+  end
+  return list
+end
+
+local function of_oci(mappings)
+  local rows = {}
+  for i, m in ipairs(mappings or {}) do
+    rows[i] = { m.containerID, m.hostID, m.size }
+  end
+  return rows
+end
+
+return {
+  check = check,
+  text = text,
+  inside = inside,
+  outside = outside,
+  below = below,
+  to_oci = to_oci,
+  of_oci = of_oci,
+  MAX_ROWS = MAX_ROWS,
+}

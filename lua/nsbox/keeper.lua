@@ -249,7 +249,7 @@ end
 
 -- What is mapped in a box that a caller without root's rights starts is mapped in the keeper's user namespace.
 local function map_text(keeper, kind, rows)
-  local below = keeper.maps and idmap.below(keeper.maps[kind], rows) or rows
+  local below = keeper.maps and idrows.below(keeper.maps[kind], rows) or rows
   return idrows.text(below)
 end
 

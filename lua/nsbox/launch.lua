@@ -11,15 +11,30 @@ local sys = require "nsbox.sys"
 local MAX_ARGS = 8
 local SLICE = 60 -- seconds; a signal ends the wait at once, so that Lua's own hooks run
 
+-- Whether one of a step's names of errnos, "EINVAL,EPERM", is this one.
+local function is_among(names, errno)
+  local name = names and errno and errno ~= 0 and core.errno_name(errno)
+  return name and ("," .. names .. ","):find("," .. name .. ",", 1, true) ~= nil
+end
+
+-- "@slot" is what an earlier step of the caller opened.
+local function argument(start, v)
+  local slot = type(v) == "string" and v:match "^@(.+)$"
+  if slot then
+    return start.slots[slot]
+  end
+  return param.value(v, start.params)
+end
+
 -- A step of the caller: the same row, made now, or a call that only the caller has.
 local function perform(start, step)
   local call, args = start.calls and start.calls[step[1]] or sys[step[1]], {}
   for i = 1, MAX_ARGS do
-    args[i] = param.value(step[i + 1], start.params)
+    args[i] = argument(start, step[i + 1])
   end
   local results = table.pack(call(table.unpack(args, 1, MAX_ARGS)))
   if not results[1] then
-    return nil, results[2], results[3]
+    return is_among(step.ok, results[3]), results[2], results[3]
   end
   for i, slot in ipairs(type(step.out) == "table" and step.out or { step.out }) do
     start.slots[slot] = results[i]
@@ -27,9 +42,23 @@ local function perform(start, step)
   return true
 end
 
+-- A step that says so may fail because something cannot be had here: unsupported = why, where = the errnos (EPROTO,
+-- that of a value read back), hint = what to do instead.
+local function unsupported(start, step, number, errno)
+  if step and step.unsupported and is_among(step.where or "EPROTO", errno) then
+    local name = core.errno_name(errno)
+    return { kind = "unsupported", verb = start.verb, step = number, message = step.unsupported,
+      hint = step.hint or hint.of(step, name), errno = step.where and errno, name = step.where and name }
+  end
+end
+
 local function failure(start, number, message, errno)
   local step = start.plan[number] and param.bind(start.plan[number], start.params) or { "clone" }
   local name = errno and errno ~= 0 and core.errno_name(errno) or nil
+  local known = unsupported(start, step, number, errno)
+  if known then
+    return error_.fail(known)
+  end
   return error_.fail {
     kind = "setup", verb = start.verb, step = number, call = step[1], errno = errno ~= 0 and errno or nil, name = name,
     path = step_text.subject(step),
@@ -98,10 +127,6 @@ end
 
 local function explain_failure(start, number, errno, root)
   local step = start.plan[number] and param.bind(start.plan[number], start.params)
-  if step and step.unsupported and errno == sys.EPROTO then
-    return error_.fail { kind = "unsupported", verb = start.verb, step = number, message = step.unsupported,
-      hint = hint.of(step, "EPROTO") }
-  end
   local is_program = step and step[1] == "execve" and (step[2] ~= "@program" or errno == sys.E2BIG)
   if is_program and errno ~= 0 and start.config then
     return error_.fail(program.explain(start, number, errno, root))

@@ -130,6 +130,21 @@ local conflicts = {
   { "network", "excludes namespaces.net: both choose the network namespace", function(given)
     return given.network ~= nil and type(given.namespaces) == "table" and given.namespaces.net ~= nil
   end },
+  { "userns", "excludes namespaces.user: both choose the user namespace", function(given)
+    return given.userns ~= nil and type(given.namespaces) == "table" and given.namespaces.user ~= nil
+  end },
+  { "uid_map", "excludes userns: both say whose ids the box has", function(given)
+    return given.uid_map ~= nil and given.userns ~= nil
+  end },
+  { "uid_map", "needs gid_map: which groups the box has", function(given)
+    return given.uid_map ~= nil and given.gid_map == nil
+  end },
+  { "gid_map", "needs uid_map: which users the box has", function(given)
+    return given.gid_map ~= nil and given.uid_map == nil
+  end },
+  { "uid_map", "needs a user namespace of the box's own", function(given, checked)
+    return given.uid_map ~= nil and not checked.namespaces.user.new
+  end },
   { "detach", "belongs to nsbox.start", function(_, checked, verb)
     return checked.detach and verb == "run"
   end },
@@ -177,6 +192,15 @@ local function settle_network(given, checked)
   end
 end
 
+-- The same of `userns`.
+local function settle_userns(checked)
+  if checked.userns == "host" then
+    checked.namespaces.user = { new = false }
+  elseif checked.namespaces.user.new == false then
+    checked.userns = "host"
+  end
+end
+
 local function check_all(verb, opts)
   if type(opts) ~= "table" then
     E.misuse("nsbox.%s: options must be a table, got %s", verb, value.describe(opts))
@@ -201,6 +225,7 @@ local function check_all(verb, opts)
     return E.fail(refusal)
   elseif checked.namespaces then
     settle_network(given, checked)
+    settle_userns(checked)
   end
   local stdin = given.stdin ~= nil or given.input ~= nil
   checked.named = { stdin = stdin, stdout = given.stdout ~= nil, stderr = given.stderr ~= nil }

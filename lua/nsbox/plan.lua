@@ -13,6 +13,7 @@ local uts = require "nsbox.plan.uts"
 local phases = {
   root.hold,             -- caller: hold the image, so that nothing can be put in its place
   join.open,             -- caller: get the namespaces to join
+  root.shift,            -- caller: the image with owners as the box counts
   join.enter,            -- first process: enter them and the keeper's pid namespace
   join.make,             -- hop: the fresh namespaces; from here on it is the box's own process
   io_steps.descriptors,  -- only 0, 1, 2 and the plan's own descriptors stay open
@@ -20,6 +21,8 @@ local phases = {
   uts.name,
   uts.network,
   ids.clocks,
+  root.find_parts,       -- what the caller may look at, and root of the box perhaps not
+  ids.become,            -- root of the box: what is made from here on is its own
   root.build,            -- the new root, beside the old one
   mounts.make,           -- proc, dev, sys … below it
   root.workdir,
@@ -38,6 +41,7 @@ local joining_phases = {
   join.enter_box,        -- first process: enter the box's namespaces; hop: the new process, in its pid namespace
   io_steps.descriptors,
   join.tell,
+  ids.become,
   root.find,
   io_steps.find_terminals,
   io_steps.terminal,
@@ -101,6 +105,7 @@ local function kind_of(config, host)
     tostring(config.nsbox.init), tostring(config.nsbox.idle), tostring(config.nsbox.sealed),
     table.concat(config.nsbox.fds or {}, " "),
     tostring(config.nsbox.call),
+    tostring(config.nsbox.become), tostring(config.nsbox.shift), tostring(config.nsbox.setgroups),
     offset_text(offsets.monotonic), offset_text(offsets.boottime),
   }
   for _, ns in ipairs(config.linux.namespaces) do
@@ -169,8 +174,12 @@ end
 --- What is not as one may expect of a box: a list of { what =, why = }, for its Result.
 local function notes(config)
   local box = { config = config, ns = namespaces_of(config) }
-  local list, more = mounts.notes(box), root.notes(box)
-  return table.move(more, 1, #more, #list + 1, list)
+  local list = ids.notes(box)
+  for _, room in ipairs { mounts, root } do
+    local more = room.notes(box)
+    table.move(more, 1, #more, #list + 1, list)
+  end
+  return list
 end
 
 return { plan = plan, steps_of = steps_of, joining_of = joining_of, notes = notes }

@@ -21,26 +21,26 @@ local capabilities = { { "CAP_SYS_ADMIN", 21 }, { "CAP_SETUID", 7 }, { "CAP_SETG
 -- may have no right to its own pid namespace: it is taken as a user who is called 0.
 local function root(euid)
   if euid ~= 0 then
-    return { ok = false, why = "a user: one id is mapped in a box" }
+    return { ok = false, why = "a user: a box has the caller's own id, and its subordinate ones" }
   elseif (sys.readlink "/proc/self/ns/user" or INITIAL) ~= INITIAL then
-    return { ok = false, why = "root of a user namespace, and treated as a user: one id is mapped in a box" }
+    return { ok = false, why = "root of a user namespace, and treated as a user" }
   end
   for _, cap in ipairs(capabilities) do
     if sys.prctl("capbset_read", cap[2], 0, 0, 0) == 0 then
-      return { ok = false, why = ("root without %s, and treated as a user: one id is mapped in a box"):format(cap[1]) }
+      return { ok = false, why = ("root without %s, and treated as a user"):format(cap[1]) }
     end
   end
   return { ok = true }
 end
 
-local GROUP_OR_OTHERS = 18 -- 0022
+local GROUP_OR_OTHERS, OTHERS = 18, 2 -- 0022, 0002
 
 -- Whether a box of the caller's could write to the program that the caller is: what runs on shared memory until its
 -- exec has it in /proc/self/exe, and whoever runs that keeps a way to it.
 local function own_program(is_root, euid)
   local stat = sys.stat "/proc/self/exe"
   if is_root or not stat or stat.uid == euid or tonumber(stat.mode, 8) & GROUP_OR_OTHERS ~= 0 then
-    return { ok = false,
+    return { ok = false, others = not stat or tonumber(stat.mode, 8) & OTHERS ~= 0,
       why = "ids of a box may write to the caller's program: commands are reached through a sealed one" }
   end
   return { ok = true, why = "no id of a box may write to the caller's program" }

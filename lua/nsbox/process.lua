@@ -3,6 +3,7 @@
 local E = require "nsbox.error"
 local core = require "nsbox.core"
 local handle = require "nsbox.process.handle"
+local idrange = require "nsbox.idrange"
 local keeper = require "nsbox.keeper"
 local signal = require "nsbox.signal"
 local sys = require "nsbox.sys"
@@ -170,6 +171,9 @@ local function close(task)
   local _ <close> = task.streams
   if task.layer then
     local _ <close> = task.layer
+  end
+  if task.ids and (task.is_pid1 or not task.process) then -- else some of its processes may be left
+    idrange.give_back(task.ids)
   end
 end
 

@@ -5,6 +5,8 @@ local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local handle = require "nsbox.process.handle"
 local hint = require "nsbox.hint"
+local idrange = require "nsbox.idrange"
+local ids = require "nsbox.config.ids"
 local image = require "nsbox.image"
 local keeper = require "nsbox.keeper"
 local launch = require "nsbox.launch"
@@ -27,12 +29,25 @@ local making_mt = { __name = "nsbox.making" }
 function making_mt.__close(making)
   if making.box then
     process.close(making.box)
+  elseif making.ids then
+    idrange.give_back(making.ids)
   end
 end
 
+-- The ids that boxes of this caller may have, where they must be known: ids_of(host) finds them. true
+-- | nil, err, errno.
+local function find_ids(o, host, ids_of)
+  if not ids.needs_ids(o, host) then
+    return true
+  end
+  local err, errno
+  host.ids, err, errno = ids_of(host)
+  return host.ids ~= nil, err, errno
+end
+
 --- Options, command and image -> config. The way from a user's arguments to the second station, for starts and
--- explain. Returns config, checked options, image | nil, err, errno; raises on misuse.
-local function describe(verb, name, cmd, opts, host, id)
+-- explain. ids_of: see find_ids. Returns config, checked options, image | nil, err, errno; raises on misuse.
+local function describe(verb, name, cmd, opts, host, id, ids_of)
   local o, err, errno = options.check(verb, opts)
   if not o then
     return nil, err, errno
@@ -45,6 +60,10 @@ local function describe(verb, name, cmd, opts, host, id)
   local img
   img, err, errno = image.resolve(verb, name, o, host)
   if not img then
+    return nil, err, errno
+  end
+  ok, err, errno = find_ids(o, host, ids_of)
+  if not ok then
     return nil, err, errno
   end
   local c
@@ -237,6 +256,18 @@ local function serving(b, o)
   return true
 end
 
+local function take_ids(verb, host, making)
+  if not host.root.ok then
+    return keeper.maps(host)
+  end
+  local message, errno
+  making.ids, message, errno = idrange.take()
+  if not making.ids then
+    return setup_failure(verb, "ids", message, errno)
+  end
+  return making.ids
+end
+
 --- Starts a box. handle_of: makes the handle of its task. more: copying, of a call (call.lua); worker, of a box that is
 -- detached: { id = its id, log = function(name, max) -> buffer for what is kept of a stream }. Returns the handle
 -- | nil, err, errno (kinds setup image exec unsupported); raises on misuse.
@@ -244,7 +275,8 @@ local function start(verb, name, cmd, opts, handle_of, more)
   local worker = more and more.worker
   local began, id = sys.clock(), worker and worker.id or core.random_id()
   local host = probe.host()
-  local c, o, img = describe(verb, name, cmd, opts, host, id)
+  local making <close> = setmetatable({}, making_mt)
+  local c, o, img = describe(verb, name, cmd, opts, host, id, function() return take_ids(verb, host, making) end)
   if not c then
     return nil, o, img
   end
@@ -253,8 +285,9 @@ local function start(verb, name, cmd, opts, handle_of, more)
     return setup_failure(verb, "streams", message, errno)
   end
   local b = serve.new { verb = verb, id = id, began = began, host = host, streams = s, image = img.name, name = o.name,
-    labels = o.labels, max_output = o.max_output, in_worker = worker ~= nil, copying = more and more.copying }
-  local making <close> = setmetatable({ box = b }, making_mt)
+    labels = o.labels, max_output = o.max_output, in_worker = worker ~= nil, copying = more and more.copying,
+    ids = making.ids }
+  making.box = b
   b.handle, b.on_created = handle_of(b), o.on_created
   b.at_end[1] = o.on_exit and function() o.on_exit(b.handle, handle.result_of(b)) end or nil
   local ok
@@ -275,7 +308,7 @@ local function start(verb, name, cmd, opts, handle_of, more)
   if not ok then
     return setup_failure(verb, "streams", message, errno)
   end
-  making.box = nil
+  making.box, making.ids = nil, nil
   return b.handle
 end
 

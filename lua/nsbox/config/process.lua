@@ -41,8 +41,8 @@ end
 
 local no_capabilities = {}
 
-local function user_of(o)
-  return { uid = o.user and o.user.uid or 0, gid = o.user and o.user.gid or 0, umask = 18 }
+local function user_of(user)
+  return { uid = user and user.uid or 0, gid = user and user.gid or 0, umask = 18 }
 end
 
 local function capabilities_of(user)
@@ -50,9 +50,9 @@ local function capabilities_of(user)
   return { bounding = capabilities, permitted = own, effective = own, inheritable = {}, ambient = {} }
 end
 
---- The main process. args: its arguments, as strings.
-local function main(o, image, args)
-  local user = user_of(o)
+--- The main process. args: its arguments, as strings; default: whose it is if the options do not say, or nil for root.
+local function main(o, image, args, default)
+  local user = user_of(o.user or default)
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
@@ -85,7 +85,7 @@ end
 
 --- A process that is added: the main process's user, environment and working directory where the options name none.
 local function joining(first, o, args)
-  local user = o.user and user_of(o) or first.user
+  local user = o.user and user_of(o.user) or first.user
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,

@@ -3,6 +3,7 @@
 
 local E = require "nsbox.error"
 local fds = require "nsbox.options.fds"
+local idrows = require "nsbox.idrows"
 local signal = require "nsbox.signal"
 local namespaces = require "nsbox.options.namespaces"
 local value = require "nsbox.options.value"
@@ -350,6 +351,18 @@ function types.layer(v)
 end
 
 types.userns = one_of { "auto", "single", "keep-id", "host" }
+
+function types.id_map(v)
+  local ok, problem = idrows.check(v)
+  if not ok then
+    return nil, "is no id map: " .. problem
+  end
+  local rows = {}
+  for i, row in ipairs(v) do
+    rows[i] = { row[1], row[2], row[3] }
+  end
+  return rows
+end
 
 function types.network(v)
   if value.is_box(v) then

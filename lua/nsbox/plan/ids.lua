@@ -1,5 +1,6 @@
--- plan/ids.lua: the box's clocks: how far they are off is said before the first process runs by them.
+-- plan/ids.lua: the caller becomes root of the box; and the box's clocks, which are set before that.
 
+-- How far they are off is said before the first process runs by them.
 local function clocks(box)
   local offsets = box.config.linux.timeOffsets
   if box.ns.time ~= true then
@@ -20,4 +21,26 @@ local function clocks(box)
   end
 end
 
-return { clocks = clocks }
+local function guard(box)
+  box.add { "prctl", "set_pdeathsig", "kill", why = "again: changing ids has cleared it" }
+end
+
+-- Full rights in the user namespace are there already, but files that are made would have no owner in it.
+local function become(box)
+  if not box.config.nsbox.become or box.ns.mount ~= true and not box.joining then
+    return
+  end
+  box.add { "setresgid", 0, 0, 0, why = "the box's own root group",
+    unsupported = "the user namespace maps no group to 0: a box needs its root", where = "EINVAL" }
+  box.add { "setresuid", 0, 0, 0, why = "the box's own root: what is made from here on is its",
+    unsupported = "the user namespace maps no id to 0: a box needs its root", where = "EINVAL" }
+  guard(box)
+end
+
+--- What a Result has to note: why there is one id alone.
+local function notes(box)
+  local why = box.config.nsbox.why_single
+  return { why and { what = "userns", why = "one id is mapped, the caller's own: " .. why } or nil }
+end
+
+return { clocks = clocks, become = become, notes = notes }

@@ -102,7 +102,7 @@ local function enter(box)
       box.add { "setns", "@ns_" .. ns.type, ns.flag, why = ns.what }
     end
   end
-  if joined(box, user) then
+  if joined(box, user) and not box.config.nsbox.become then
     check_ids(box)
   end
 end

@@ -1,15 +1,8 @@
 -- plan/param.lua: what differs between boxes of a kind. Their plans have a placeholder there, {param = name}, so that
 -- one plan, made and marshalled once, serves them all.
 
+local idrows = require "nsbox.idrows"
 local signal = require "nsbox.signal"
-
-local function rows_of(mappings)
-  local rows = {}
-  for i, m in ipairs(mappings or {}) do
-    rows[i] = { m.containerID, m.hostID, m.size }
-  end
-  return rows
-end
 
 local function path_of(env)
   for _, e in ipairs(env) do
@@ -60,8 +53,8 @@ local function of(config)
     env = process.env,
     paths = paths,
     init_argv = (config.nsbox.init or config.nsbox.sealed) and init_words(config, paths) or nil,
-    uid_map = linux.uidMappings and rows_of(linux.uidMappings),
-    gid_map = linux.gidMappings and rows_of(linux.gidMappings),
+    uid_map = linux.uidMappings and idrows.of_oci(linux.uidMappings),
+    gid_map = linux.gidMappings and idrows.of_oci(linux.gidMappings),
   }
 end
 

@@ -14,9 +14,9 @@ local function cap_flags(list)
   return flags_of[list]
 end
 
--- A single-id map forbids setgroups, and a namespace that is shared has the caller's rights.
+-- Without subordinate ids setgroups is forbidden, for ever.
 local function may_set_groups(box)
-  return box.host.root.ok
+  return box.config.nsbox.setgroups
 end
 
 local function set_ids(box)
