@@ -1,5 +1,7 @@
 local assert = require "luassert"
 local error_ = require "nsbox.error"
+local idrows = require "nsbox.idrows"
+local plan = require "nsbox.plan"
 local stations = require "spec.stations"
 
 local function config(given)
@@ -113,16 +115,58 @@ describe("nsbox.config", function()
   end)
 
   describe("the ids", function()
-    it("are all, as they are, for root", function()
-      local all = { { containerID = 0, hostID = 0, size = 4294967295 } }
-      local linux = config({}).linux
-      assert.same({ all, all }, { linux.uidMappings, linux.gidMappings })
+    local function rows(given)
+      local linux, lists = config(given).linux, {}
+      for i, mappings in ipairs { linux.uidMappings, linux.gidMappings } do
+        lists[i] = idrows.of_oci(mappings)
+      end
+      assert.same(lists[1], lists[2])
+      return lists[1]
+    end
+    local function marks(given)
+      local nsbox = config(given).nsbox
+      return { nsbox.become or false, nsbox.shift or false, nsbox.setgroups or false }
+    end
+    local map = { uid_map = { { 0, 100005, 3 } }, gid_map = { { 0, 100005, 3 } } }
+    it("are a range of its own for root, whose files are shown with its owners", function()
+      assert.same({ { 0, 524288, 65536 } }, rows {})
+      assert.same({ true, true, true }, marks {})
     end)
-    it("are one for others: the caller", function()
-      local row = { containerID = 0, hostID = 1000, size = 1 }
-      assert.same({ row }, config({ host = stations.user }).linux.uidMappings)
-      local shared = config { host = stations.user, opts = { namespaces = { pid = false } } }
-      assert.same({ { row }, { row } }, { shared.linux.uidMappings, shared.linux.gidMappings })
+    it("are the caller's and its subordinate ones for others", function()
+      local expected = { { 0, 1000, 1 }, { 1, 100000, 65536 } }
+      assert.same(expected, rows { host = stations.user })
+      assert.same(expected, rows { host = stations.user, opts = { namespaces = { pid = false } } })
+      assert.same({ false, false, true }, marks { host = stations.user })
+    end)
+    it("are one without subordinate ones, and a note says why", function()
+      assert.same({ { 0, 1000, 1 } }, rows { host = stations.plain })
+      assert.same({ false, false, false }, marks { host = stations.plain })
+      assert.same({ { what = "userns", why = "one id is mapped, the caller's own: no ranges" } },
+        plan.notes(config { host = stations.plain }))
+      assert.same({}, plan.notes(config { host = stations.plain, opts = { userns = "single" } }))
+    end)
+    it("are one where that was asked for", function()
+      assert.same({ { 0, 0, 1 } }, rows { opts = { userns = "single" } })
+      assert.same({ { 0, 1000, 1 } }, rows { host = stations.user, opts = { userns = "single" } })
+      assert.same({ false, false, true }, marks { opts = { userns = "single" } })
+    end)
+    it("keep the caller's number, as which the command runs then", function()
+      local given = { host = stations.user, opts = { userns = "keep-id" } }
+      assert.same({ { 1000, 1000, 1 }, { 0, 100000, 1000 }, { 1001, 101000, 64536 } }, rows(given))
+      assert.same({ true, false, true }, marks(given))
+      assert.same({ 1000, 1000 }, { config(given).process.user.uid, config(given).process.user.gid })
+      given.opts.user = 0
+      assert.equal(0, config(given).process.user.uid)
+      assert.same({ { 0, 0, 4294967295 } }, rows { opts = { userns = "keep-id" } })
+      given = { host = stations.plain, opts = { userns = "keep-id" } }
+      assert.same({ { 1000, 1000, 1 } }, rows(given))
+      assert.same({ false, false, false }, marks(given))
+    end)
+    it("are as they were written, if they are the caller's", function()
+      assert.same(map.uid_map, rows { opts = map })
+      assert.same({ true, true, true }, marks { opts = map })
+      assert.same(map.uid_map, rows { host = stations.user, opts = map })
+      assert.same({ true, false, true }, marks { host = stations.user, opts = map })
     end)
     it("are the caller's without a user namespace", function()
       assert.is_nil(config({ opts = { namespaces = { user = false } } }).linux.uidMappings)
@@ -164,7 +208,9 @@ describe("nsbox.config", function()
         return table.concat(mount(config(given), "/dev/pts").options, " "):find("gid=5", 1, true) ~= nil
       end
       assert.is_true(has_gid {})
-      assert.is_false(has_gid { host = stations.user })
+      assert.is_true(has_gid { host = stations.user })
+      assert.is_false(has_gid { host = stations.plain })
+      assert.is_false(has_gid { opts = { userns = "single" } })
       assert.is_true(has_gid {}) -- no box changes what the next one gets
     end)
     it("are fresh where the host keeps sockets and secrets", function()
@@ -212,8 +258,15 @@ describe("nsbox.config", function()
         { host = stations.user, opts = { namespaces = { user = "/proc/1/ns/user" } } } },
       { "another's pid namespace, without root", "cannot be joined",
         { host = stations.user, opts = { namespaces = { pid = "/proc/1/ns/pid" } } } },
-      { "another user, without root", "only user 0",
-        { host = stations.user, opts = { user = 1000 } } },
+      { "a user that is not mapped", "user 1000 does not exist in the box, whose ids are 0",
+        { host = stations.plain, opts = { user = 1000 } } },
+      { "a group that is not mapped", "group 70000 does not exist in the box, whose ids are 0-65535",
+        { opts = { user = "0:70000" } } },
+      { "a map of ids that are not the caller's",
+        "uid_map: row 2: id 165536 is not the caller's, who has 1000, 100000-165535", { host = stations.user,
+          opts = { uid_map = { { 0, 1000, 1 }, { 1, 165530, 10 } }, gid_map = { { 0, 1000, 1 } } } } },
+      { "a map without a root", "gid_map: no row has 0 inside",
+        { opts = { uid_map = { { 0, 1000, 1 } }, gid_map = { { 1, 1000, 1 } } } } },
     }
     for _, row in ipairs(rows) do
       it("is refused: " .. row[1], function()

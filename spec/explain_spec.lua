@@ -82,8 +82,9 @@ describe("nsbox.explain", function()
 
   it("is the same whoever asks, for the same host", function()
     assert.equal(tostring(sample()), tostring(sample()))
-    assert.is_nil(tostring(sample(nil, stations.user)):find("{{0 0 4294967295}}", 1, true))
-    assert.is_truthy(tostring(sample()):find("{{0 0 4294967295}}", 1, true))
+    local root = tostring(sample()):gsub("%s+", " ")
+    assert.is_nil(tostring(sample(nil, stations.user)):find("524288", 1, true))
+    assert.is_truthy(root:find("{{0 524288 65536}}", 1, true))
   end)
 
   it("takes what nsbox.probe found", function()
@@ -93,7 +94,7 @@ describe("nsbox.explain", function()
   end)
 
   it("asks this host when none is given", function()
-    assert.equal(helper.root(), tostring(explain("/usr", { "sh" })):find("{{0 0 4294967295}}", 1, true) ~= nil)
+    assert.equal(helper.root(), tostring(explain("/usr", { "sh" })):find("open_tree(@image", 1, true) ~= nil)
   end)
 
   -- Every value of every table in it, at any depth.

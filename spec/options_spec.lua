@@ -348,7 +348,7 @@ describe("nsbox.options", function()
     local rows = {
       { { user = "nobody" }, "option 'user' with a name ('nobody')" }, { { user = "1000:staff" }, "option 'user'" },
       { { layer = "image" }, "option 'layer' as 'image'" }, { { layer = "/var/x" }, "option 'layer'" },
-      { { userns = "auto" }, "option 'userns'" }, { { no_new_privs = true }, "option 'no_new_privs'" },
+      { { no_new_privs = true }, "option 'no_new_privs'" },
       { { memory = "64M" }, "nsbox: run: option 'memory' is not built yet (it waits for limits)" },
       { { rlimits = { nofile = 1 } }, "option 'rlimits'" }, { { seccomp = "x" }, "option 'seccomp'" },
     }
@@ -361,7 +361,7 @@ describe("nsbox.options", function()
     it("every row that waits for something", function()
       local right = {
         boolean = true, size = "1M", mode = "0022", ["function"] = line, line = "x", path = "/x", integer = 1,
-        number = 1.5, ["positive seconds"] = 1, userns = "host",
+        number = 1.5, ["positive seconds"] = 1,
       }
       for _, row in ipairs(options.rows) do
         if row.later then

@@ -14,7 +14,9 @@ local variants = {
   { namespaces = { pid = false } }, { namespaces = { net = false, uts = false, ipc = false, cgroup = false } },
   { namespaces = { net = "/proc/1/ns/net", uts = "/proc/1/ns/uts", ipc = 1, cgroup = 1, time = 1 } },
 }
-local as_root = {
+local ids = { { userns = "single" }, { userns = "keep-id" },
+  { uid_map = { { 0, 100005, 3 } }, gid_map = { { 0, 100005, 3 } } } }
+local as_root = { { userns = "host" },
   { user = "5:6" }, { user = "5:6", tty = true }, { namespaces = { user = false } }, { namespaces = { pid = 1 } },
   { namespaces = { user = false, pid = false } }, { namespaces = { user = 1, mount = true } },
 }
@@ -35,7 +37,12 @@ for _, image in ipairs { stations.folder(), stations.host_image() } do
   for _, opts in ipairs(variants) do
     add_case("as root", stations.root, image, opts)
     add_case("as a user", stations.user, image, opts)
+    add_case("as a user without ranges", stations.plain, image, opts)
     add_case("as root, before Linux 6.3", stations.old, image, opts)
+  end
+  for _, opts in ipairs(ids) do
+    add_case("as root", stations.root, image, opts)
+    add_case("as a user", stations.user, image, opts)
   end
   for _, opts in ipairs(as_root) do
     add_case("as root", stations.root, image, opts)

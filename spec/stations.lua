@@ -5,14 +5,24 @@ local options = require "nsbox.options"
 
 local stations = {}
 
+-- What its boxes may have: of root a range of their own, of a user its own id and its subordinate ones.
+local function ids_of(id)
+  local rows = id == 0 and { { 0, 524288, 65536 } } or { { 0, id, 1 }, { 1, 100000, 65536 } }
+  return { uid = rows, gid = rows, setgroups = true }
+end
+
 local function host(id)
-  return { euid = id, egid = id, root = { ok = id == 0 }, own_program = { ok = id ~= 0 },
-    tmpfs_xattr = { ok = true }, exec_clocks = { ok = true },
+  return { ids = ids_of(id), euid = id, egid = id, root = { ok = id == 0 },
+    own_program = { ok = id ~= 0, value = "its owner" }, tmpfs_xattr = { ok = true }, exec_clocks = { ok = true },
     kernel = "6.18", arch = "x86_64" }
 end
 
 --- What a probe would say: as root and as a user, the same on every machine.
 stations.root, stations.user = host(0), host(1000)
+
+--- A user without subordinate ids.
+stations.plain = host(1000)
+stations.plain.ids = { uid = { { 0, 1000, 1 } }, gid = { { 0, 1000, 1 } }, setgroups = false, why_single = "no ranges" }
 
 --- As root on Linux 6.1.
 stations.old = host(0)

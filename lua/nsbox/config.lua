@@ -161,7 +161,7 @@ local no_command = { call = true, ["box:call"] = true }
 -- Whether the command is reached through a program of ours: see plan/io.lua. Root's program belongs to no id of a box
 -- whose ids are shifted.
 local function sealed(verb, host, shifted)
-  local safe = host.own_program.ok or shifted and not host.own_program.others
+  local safe = host.own_program.ok or shifted and host.own_program.value ~= "anybody"
   return not no_command[verb] and not safe or nil
 end
 

@@ -35,12 +35,16 @@ end
 
 local GROUP_OR_OTHERS, OTHERS = 18, 2 -- 0022, 0002
 
+local function who(stat)
+  return (not stat or tonumber(stat.mode, 8) & OTHERS ~= 0) and "anybody" or "its owner"
+end
+
 -- Whether a box of the caller's could write to the program that the caller is: what runs on shared memory until its
 -- exec has it in /proc/self/exe, and whoever runs that keeps a way to it.
 local function own_program(is_root, euid)
   local stat = sys.stat "/proc/self/exe"
   if is_root or not stat or stat.uid == euid or tonumber(stat.mode, 8) & GROUP_OR_OTHERS ~= 0 then
-    return { ok = false, others = not stat or tonumber(stat.mode, 8) & OTHERS ~= 0,
+    return { ok = false, value = who(stat),
       why = "ids of a box may write to the caller's program: commands are reached through a sealed one" }
   end
   return { ok = true, why = "no id of a box may write to the caller's program" }

@@ -19,8 +19,8 @@ local IDMAP = "neither this kernel (overlay: from Linux 5.19, tmpfs: 6.3) nor, p
 
 -- A mount with owners as the box counts: what is root's on disk is its root's. From outside alone.
 local function shift_owners(box, slot, what, more)
-  box.add { "mount_setattr", "@" .. slot, "", more.recursive and "empty_path,recursive" or "empty_path", "idmap", 0, 0,
-    "@ns_user", side = "parent", why = "with owners as the box counts them", ok = more.ok,
+  box.add { "mount_setattr", "@" .. slot, "", more.recursive and "empty_path,recursive" or "empty_path", "idmap", 0,
+    "private", "@ns_user", side = "parent", why = "with owners as the box counts them, and for itself", ok = more.ok,
     unsupported = IDMAP:format(what), where = "EINVAL,EPERM", hint = 'userns = "host" leaves ids as they are' }
 end
 
@@ -153,7 +153,8 @@ function host_kinds.bind(box, e, i)
     box.add { "open_tree", "cwd", e.source, "clone,recursive", out = slot, ok = "EACCES,ENOENT",
       why = "the host's mount on " .. e.source }
   end
-  box.add { "mount_setattr", "@" .. slot, "", "empty_path,recursive", "rdonly,nosuid,nodev", why = "to look at only" }
+  box.add { "mount_setattr", "@" .. slot, "", "empty_path,recursive", "rdonly,nosuid,nodev", 0, "private",
+    why = "to look at only" }
   box.add { "mkpath", "@root", e.path, e.kind == "file" and "file" or "dir", "0755", out = at, why = "mount point" }
   box.add { "move_mount", "@" .. slot, "", "@" .. at, "", "f_empty_path,t_empty_path", why = "put it in place" }
 end
