@@ -73,7 +73,8 @@ end)
 
 describe("subordinate ids", function()
   it("are those of a user by name or number; lines that are none are left out", function()
-    files "a:100:10\nb:200:10\n7:300:5\n# a:1:1\na:x:1\na:500:0\na:4294967290:10\na:600\na:400:2:3\nlonga:1:1\n\na:700:1"
+    files("a:100:10\nb:200:10\n7:300:5\n# a:1:1\na:x:1\na:500:0\na:4294967290:10\na:600\na:400:2:3\nlonga:1:1\n\n"
+      .. "a:700:1")
     local found = {}
     for i, range in ipairs(subid.of(subid.UIDS, "a", 7)) do found[i] = range.first .. ":" .. range.count end
     assert.same({ "100:10", "300:5", "400:2", "700:1" }, found)
@@ -92,8 +93,8 @@ describe("the map of a caller", function()
 
   it("is what newuidmap maps, and what that refuses is not", function()
     if helper.run ~= "user" then helper.skip "needs the user with subordinate ids" end
-    local name, maps = subid.user_name(sys.geteuid()), nil
-    maps = idmap.of_caller { euid = sys.geteuid(), egid = sys.getegid() }
+    local name = subid.user_name(sys.geteuid())
+    local maps = idmap.of_caller { euid = sys.geteuid(), egid = sys.getegid() }
     assert.equal(2, #maps.uid, tostring(maps.why_single))
     files(name .. ":5:10\n")
     maps = idmap.of_caller { euid = sys.geteuid(), egid = sys.getegid() }
@@ -157,6 +158,16 @@ describe("ranges of root's", function()
     assert.equal(655360, first_of(one.take()))
     one.give_back(second) -- not its own any more
     assert.equal(720896, first_of(one.take()))
+  end)
+
+  it("of boxes that share pids are one, which stays", function()
+    files ""
+    local one, other = processes(2)
+    local range = one.take(true)
+    assert.equal(524288, first_of(range))
+    one.give_back(range)
+    assert.same({ 524288, 589824 }, { first_of(one.take(true)), first_of(one.take()) })
+    assert.equal(655360, first_of(other.take(true)))
   end)
 
   it("of a process that is gone are free", function()

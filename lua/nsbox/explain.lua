@@ -74,7 +74,7 @@ local function show(o, config, host)
 end
 
 -- What a start is likely to have: a range of root's may be taken, and newuidmap may refuse.
-local function ids_of(host)
+local function ids_of(_, host)
   return host.ids or host.root.ok and idrange.first() or idmap.of_caller(host)
 end
 

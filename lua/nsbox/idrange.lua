@@ -15,8 +15,8 @@ local LAST = 4294967295 // COUNT - 1 -- the highest range holds (uid_t) -1
 
 local USER = "nsbox"
 
--- What this process holds: number -> true; spare: one that a box has given back, for the next. Of a fork they are its
--- maker's.
+-- What this process holds: number -> true; spare: one that a box has given back, for the next; common: that of all
+-- boxes that share pids, of which processes may be left when they have ended. Of a fork they are its maker's.
 local held = { owner = core.self(), numbers = {} }
 
 local function overlaps(list, number)
@@ -105,25 +105,15 @@ local function begin()
   return held.file, message, errno
 end
 
---- A range that is free, for give_back: { uid = rows, gid = rows, setgroups = true } as config/ids.lua takes them
--- | nil, message, errno (ENOSPC: all are taken).
-local function take()
-  local file, message, errno = begin()
-  if not file then
-    return nil, message, errno
-  elseif held.spare then
-    local spare = held.spare
-    held.spare, held.numbers[spare] = nil, true
-    return ids_of(spare)
-  end
+local function lock_one(file)
+  local message, errno
   for number in numbers() do
     local ok
     if not held.numbers[number] then
       ok, message, errno = sys.fcntl_ofd_setlk(file, "wrlck", number, 1)
     end
     if ok then
-      held.numbers[number] = true
-      return ids_of(number)
+      return number
     elseif errno and errno ~= sys.EAGAIN and errno ~= sys.EACCES then
       return nil, message, errno
     end
@@ -131,10 +121,32 @@ local function take()
   return nil, "every range of 65536 ids is taken", sys.ENOSPC
 end
 
+--- A range that is free, for give_back: { uid = rows, gid = rows, setgroups = true } as config/ids.lua takes them
+-- | nil, message, errno (ENOSPC: all are taken). in_common: the one for boxes that share pids.
+local function take(in_common)
+  local file, message, errno = begin()
+  if not file then
+    return nil, message, errno
+  elseif in_common and held.common then
+    return ids_of(held.common)
+  end
+  local number = held.spare
+  held.spare = nil
+  if not number then
+    number, message, errno = lock_one(file)
+  end
+  if not number then
+    return nil, message, errno
+  end
+  held.numbers[number] = true
+  held.common = held.common or in_common and number or nil
+  return ids_of(number)
+end
+
 --- Of a box that has ended: the next may have it.
 local function give_back(ids)
   local number = ids.range
-  if held.owner ~= core.self() or not held.numbers[number] then
+  if held.owner ~= core.self() or not held.numbers[number] or number == held.common then
     return
   end
   held.numbers[number] = nil

@@ -172,7 +172,7 @@ local function close(task)
   if task.layer then
     local _ <close> = task.layer
   end
-  if task.ids and (task.is_pid1 or not task.process) then -- else some of its processes may be left
+  if task.ids then
     idrange.give_back(task.ids)
   end
 end

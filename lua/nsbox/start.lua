@@ -34,14 +34,14 @@ function making_mt.__close(making)
   end
 end
 
--- The ids that boxes of this caller may have, where they must be known: ids_of(host) finds them. true
+-- The ids that boxes of this caller may have, where they must be known: ids_of(o, host) finds them. true
 -- | nil, err, errno.
 local function find_ids(o, host, ids_of)
   if not ids.needs_ids(o, host) then
     return true
   end
   local err, errno
-  host.ids, err, errno = ids_of(host)
+  host.ids, err, errno = ids_of(o, host)
   return host.ids ~= nil, err, errno
 end
 
@@ -256,12 +256,12 @@ local function serving(b, o)
   return true
 end
 
-local function take_ids(verb, host, making)
+local function take_ids(verb, making, o, host)
   if not host.root.ok then
     return keeper.maps(host)
   end
   local message, errno
-  making.ids, message, errno = idrange.take()
+  making.ids, message, errno = idrange.take(not o.namespaces.pid.new)
   if not making.ids then
     return setup_failure(verb, "ids", message, errno)
   end
@@ -276,7 +276,7 @@ local function start(verb, name, cmd, opts, handle_of, more)
   local began, id = sys.clock(), worker and worker.id or core.random_id()
   local host = probe.host()
   local making <close> = setmetatable({}, making_mt)
-  local c, o, img = describe(verb, name, cmd, opts, host, id, function() return take_ids(verb, host, making) end)
+  local c, o, img = describe(verb, name, cmd, opts, host, id, function(...) return take_ids(verb, making, ...) end)
   if not c then
     return nil, o, img
   end

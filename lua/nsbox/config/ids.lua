@@ -20,11 +20,23 @@ local function keeping(own, rows)
   return kept
 end
 
+--- Whether the ids have to be known that the caller's boxes may have: host.ids. With root's own mounts no file can be
+-- shown with other owners than it has: there `auto` leaves ids as they are.
+local function needs_ids(o, host)
+  if not o.namespaces.user.new then
+    return false
+  end
+  return not host.root.ok or o.userns == "auto" and not o.uid_map and o.namespaces.mount.new == true
+end
+
 -- mode -> uid rows, gid rows. host.ids: what this caller's boxes may have, the caller's own id first; of root a range
 -- that is nobody's.
 local modes = {}
 
-function modes.auto(host)
+function modes.auto(host, o)
+  if not needs_ids(o, host) then
+    return ALL, ALL
+  end
   return host.ids.uid, host.ids.gid
 end
 
@@ -79,14 +91,6 @@ local function explicit(verb, o, host)
   return o.uid_map, o.gid_map
 end
 
---- Whether the ids have to be known that the caller's boxes may have: host.ids.
-local function needs_ids(o, host)
-  if not o.namespaces.user.new then
-    return false
-  end
-  return not host.root.ok or o.userns == "auto" and not o.uid_map
-end
-
 -- Not of an id map that anybody wrote, nor of one that was asked to be single.
 local function why_single(o, host)
   return not host.root.ok and (o.userns == "auto" or o.userns == "keep-id") and not o.uid_map and host.ids.why_single
@@ -108,7 +112,7 @@ local function map(verb, o, host)
   if o.uid_map then
     uid, gid, errno = explicit(verb, o, host)
   else
-    uid, gid = modes[o.userns](host)
+    uid, gid = modes[o.userns](host, o)
   end
   if not uid then
     return nil, gid, errno
