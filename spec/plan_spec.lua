@@ -215,7 +215,8 @@ describe("every plan", function()
         local hidden = step.ok == "ENOENT" and (step[1] == "mount" or step[1] == "mount_setattr")
         -- a mount of the host's that cannot have other owners: its files show as nobody's
         local of_nobody = step[5] == "idmap" and steps[i - 1][4] == "clone,recursive"
-        assert.is_true(not step.ok or shown or hidden or of_nobody, ("step %d %s tolerates %s"):format(i, step[1], step.ok or ""))
+        assert.is_true(not step.ok or shown or hidden or of_nobody,
+          ("step %d %s tolerates %s"):format(i, step[1], step.ok or ""))
       end
     end)
   end)

@@ -14,14 +14,16 @@ local function hold(box)
   end
 end
 
-local IDMAP = "the file system of %s, or this kernel, has no idmapped mounts, by which a box sees files with its own owners"
+local IDMAP = "the file system of %s, or this kernel, has no idmapped mounts, which show files with the box's owners"
 local NO_IDS = "the joined user namespace has no ids yet, or "
 
 -- A mount with owners as the box counts: what is root's on disk is its root's. From outside alone.
 local function shift_owners(box, slot, what, more)
-  box.add { "mount_setattr", "@" .. slot, "", more.recursive and "empty_path,recursive" or "empty_path", "idmap", 0,
-    "private", "@ns_user", side = "parent", why = "with owners as the box counts them, and for itself", ok = more.ok,
-    unsupported = (box.ns.user == true and "" or NO_IDS) .. IDMAP:format(what), where = "EINVAL,EPERM", hint = 'userns = "host" leaves ids as they are' }
+  local flags, joined = more.recursive and "empty_path,recursive" or "empty_path", box.ns.user ~= true
+  box.add { "mount_setattr", "@" .. slot, "", flags, "idmap", 0, "private", "@ns_user", side = "parent",
+    why = "with owners as the box counts them, and for itself", ok = more.ok,
+    unsupported = (joined and NO_IDS or "") .. IDMAP:format(what), where = "EINVAL,EPERM",
+    hint = 'userns = "host" leaves ids as they are' }
 end
 
 -- The caller's own look at a folder, which root of the box may not see.
