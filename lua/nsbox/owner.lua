@@ -75,18 +75,29 @@ local function remove_round(top)
   return some
 end
 
---- Removes a file, a link or a folder with all in it: by descriptors, and never through a link, for what lies there was
--- written by a box, and a process that is left of it may still be at work. Returns what the last rmdir does.
-local function remove_tree(path)
-  if sys.unlink(path) then
-    return true
-  end
+local function remove_folder(path)
   local top <close> = open_folder("cwd", path)
   local rounds = 0
   while top and rounds < MAX_ROUNDS and remove_round(top) do
     rounds = rounds + 1
   end
   return sys.rmdir(path)
+end
+
+--- Removes a file, a link or a folder with all in it: by descriptors, and never through a link, for what lies there was
+-- written by a box, and a process that is left of it may still be at work. Where files of other ids are in the way, by
+-- their root. Returns what the last rmdir does.
+local function remove_tree(path)
+  if sys.unlink(path) then
+    return true
+  end
+  local ok, message, errno = remove_folder(path)
+  if not ok and (errno == sys.ENOTEMPTY or errno == sys.EACCES) and sys.lstat(path) then
+    require("nsbox.removal").remove(path)
+    ok, message, errno = sys.rmdir(path)
+    ok = ok or errno == sys.ENOENT
+  end
+  return ok, message, errno
 end
 
 --- Makes a folder 0700 with its parents. true | nil, message, errno. One that is not ours is refused.

@@ -218,6 +218,52 @@ describe("the caller's groups", function()
   end)
 end)
 
+describe("what a box has written to a folder with its own ids", function()
+  local ON_DISK = [[
+    local probe = require "nsbox.probe"
+    local host, store = probe.host, %q
+    probe.host = function()
+      local found = host()
+      found.tmpfs_xattr = { ok = false }
+      return found
+    end
+    local writes = "mkdir -m 700 /j /j/k; touch /j/k/a; chown -R 70:80 /j; echo made; "
+    local function start(more)
+      return assert(nsbox.start("busybox", writes .. more, { store = store, stdout = "log" }))
+    end
+  ]]
+
+  local function left(store)
+    local names = {}
+    for _, name in ipairs(helper.names(store)) do
+      if name:find "^owner" then
+        for _, part in ipairs(helper.names(store .. "/" .. name)) do
+          if part ~= "lock" then names[#names + 1] = part end
+        end
+      end
+    end
+    return names
+  end
+
+  it("goes with the box, and after its caller's death with the next", function()
+    needs_ids()
+    local store = helper.tmpdir()
+    local text = "local nsbox = require 'nsbox'\n" .. ON_DISK:format(store)
+    script.succeeds(ON_DISK:format(store) .. [[
+      local b = start "sleep 100"
+      assert(b:expect("made", 30))
+      b:close()]])
+    assert.same({}, left(store))
+    local s <close> = script.start(text .. "local b = start 'sleep 100' b:expect('made', 30) print 'up' b:wait()")
+    assert.equal("up", s:line())
+    assert.equal(1, #left(store))
+    s:signal "KILL"
+    s:wait()
+    script.succeeds(ON_DISK:format(store) .. "start('true'):close()")
+    assert.same({}, left(store))
+  end)
+end)
+
 describe("an image whose file system has no idmapped mounts", function()
   it("is unsupported for root, with what to do instead", function()
     process.needs_root()
