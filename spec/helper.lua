@@ -140,6 +140,12 @@ function helper.root()
   return helper.uid == 0
 end
 
+--- Whether boxes have more ids than the caller's own: as root, and as a user with subordinate ids.
+function helper.has_ids()
+  local host = require("nsbox.probe").host()
+  return host.root.ok or require("nsbox.idmap").of_caller(host).setgroups
+end
+
 --- Skips unless the probe says that the host can: helper.needs("overlay_userns").
 function helper.needs(feature)
   local row = require("nsbox").probe()[feature]

@@ -11,7 +11,7 @@ local sys = nsbox.sys
 helper.leakcheck { outside = true }
 
 local euid, egid = sys.geteuid(), sys.getegid()
-local PLAIN = helper.run == "plain"
+local PLAIN = not helper.has_ids()
 
 local function needs_ids()
   if PLAIN then helper.skip "needs more ids than the caller's own" end
