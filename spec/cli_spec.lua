@@ -97,6 +97,9 @@ describe("nsbox command", function()
         { "--read-only", { read_only = true } }, { "--read-only=false", {} },
         { "--read-only=true", { read_only = true } },
         { "--store /s --", { store = "/s" } },
+        { "--userns keep-id", { userns = "keep-id" } },
+        { "--uidmap 0:1000:1 --uidmap=1:100000:5 --gidmap 0:a:1",
+          { uid_map = { { 0, 1000, 1 }, { 1, 100000, 5 } }, gid_map = { { 0, "a", 1 } } } },
         { "--name web -l a=b --label c", { name = "web", labels = { a = "b", c = "" } } },
       }
       for _, row in ipairs(rows) do

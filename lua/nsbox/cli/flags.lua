@@ -36,6 +36,17 @@ function readers.labels(labels, text)
   return labels
 end
 
+-- INSIDE:OUTSIDE:COUNT, as podman has it.
+function readers.id_map(rows, text)
+  rows = rows or {}
+  local row = {}
+  for word in text:gmatch "[^:]+" do
+    row[#row + 1] = math.tointeger(tonumber(word)) or word
+  end
+  rows[#rows + 1] = row
+  return rows
+end
+
 local function forget(list, name)
   for i = #list, 1, -1 do
     if list[i] == name then
