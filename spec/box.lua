@@ -22,6 +22,17 @@ function box.lines(text)
   return list
 end
 
+--- What a Result notes, but that the caller has no subordinate ids.
+function box.notes(result)
+  local list = {}
+  for _, note in ipairs(result.notes) do
+    if note.what ~= "userns" then
+      list[#list + 1] = note.what .. (note.why:find("the host's", 1, true) and " of the host" or "")
+    end
+  end
+  return list
+end
+
 --- For a file's setup: the first box that shares the caller's pids makes the keeper of such boxes, which stays.
 function box.warm_shared()
   assert(nsbox.run("busybox", { "true" }, { namespaces = { pid = false } }))

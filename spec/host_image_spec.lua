@@ -192,6 +192,7 @@ describe("a box of the host", function()
     local folder = "/nsbox-spec-" .. helper.pid -- at the top: elsewhere it could lie in a place that is fresh in a box
     assert(lfs.mkdir(folder))
     helper.cleanup(function() lfs.rmdir(folder) end)
+    local tmpfs_idmaps = require("nsbox.probe").at_least(6, 3)
     local shell = "unshare -m sh <<'END'\nmount -t tmpfs none DIR && echo host >DIR/file\n"
       .. "(LUA </dev/null)\ncat DIR/file\nEND\n"
     local out = box.script((shell:gsub("DIR", folder)), ([[
@@ -201,8 +202,8 @@ describe("a box of the host", function()
       local look = "grep ' DIR ' /proc/self/mountinfo | cut -d' ' -f6 | sed s/,idmapped//"
       r = assert(run("host", look, { workdir = "/" }))
       io.write(r.stdout)
-      r = assert(run("host", "echo box >file; cat file", { workdir = "DIR" }))
-      io.write(r.stdout)]]):gsub("DIR", folder))
+      r = assert(run("host", "echo box >file; cat file", { workdir = "DIR", userns = "USERNS" }))
+      io.write(r.stdout)]]):gsub("DIR", folder):gsub("USERNS", tmpfs_idmaps and "auto" or "keep-id"))
     assert.equal("host\n2Read-only file system\nro,nosuid,nodev,relatime\nbox\nhost\n", out)
   end)
 
