@@ -4,6 +4,7 @@
 -- The kernel gives the lock back when the owner dies, so whoever gets it may remove the folder.
 
 local core = require "nsbox.core"
+local removal = require "nsbox.removal"
 local sys = require "nsbox.sys"
 
 local MAX_ROUNDS = 1000000 -- of removal, one for each level of folders; no process that makes more can hold us for ever
@@ -93,7 +94,7 @@ local function remove_tree(path)
   end
   local ok, message, errno = remove_folder(path)
   if not ok and (errno == sys.ENOTEMPTY or errno == sys.EACCES) and sys.lstat(path) then
-    require("nsbox.removal").remove(path)
+    removal.remove(path)
     ok, message, errno = sys.rmdir(path)
     ok = ok or errno == sys.ENOENT
   end

@@ -33,7 +33,8 @@ local function remove(path)
   if host.root.ok then
     return
   end
-  local keeper = require("nsbox.keeper").get(host)
+  local loaded, keepers = pcall(require, "nsbox.keeper") -- its file may be one descriptor too many
+  local keeper = loaded and keepers.get(host)
   local null <close> = sys.open("/dev/null", "rdwr")
   if not (keeper and keeper.maps.setgroups and null) then
     return
