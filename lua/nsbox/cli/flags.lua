@@ -37,14 +37,14 @@ function readers.labels(labels, text)
 end
 
 -- INSIDE:OUTSIDE:COUNT, as podman has it.
-function readers.id_map(rows, text)
-  rows = rows or {}
+function readers.id_map(map, text)
+  map = map or {}
   local row = {}
   for word in text:gmatch "[^:]+" do
     row[#row + 1] = math.tointeger(tonumber(word)) or word
   end
-  rows[#rows + 1] = row
-  return rows
+  map[#map + 1] = row
+  return map
 end
 
 local function forget(list, name)
