@@ -2,6 +2,7 @@
 local assert = require "luassert"
 local config = require "nsbox.config"
 local options = require "nsbox.options"
+local users = require "nsbox.users"
 
 local stations = {}
 
@@ -50,7 +51,8 @@ end
 function stations.config(given)
   local o = stations.options(given.opts)
   local image, host_ = given.image or stations.folder(), given.host or stations.root
-  local c, err, errno = config.config("run", o, image, given.cmd, host_, "0123456789ab")
+  local user = given.resolved or assert(users.resolve({ verb = "run" }, o.user or { uid = 0 }, o.groups or {}, true))
+  local c, err, errno = config.config("run", o, image, given.cmd, host_, "0123456789ab", user)
   return c, err or o, errno
 end
 

@@ -131,13 +131,20 @@ local function all_mounts(o, image, host)
   return list
 end
 
-local function one_id(verb, o, host)
-  if not host.root.ok and o.user and (o.user.uid ~= 0 or o.user.gid ~= 0) then
-    return error_.fail { kind = "unsupported", verb = verb, hint = "leave user alone, or run as root",
-      message = (host.euid == 0 and "as root without its rights" or "without root")
-        .. ", only user 0 exists in a box so far: one id is mapped" }
+-- Without root one id is mapped: of the groups that a file lists a user in, none can be had.
+local function one_id(verb, user, host)
+  if host.root.ok then
+    return user
   end
-  return true
+  local only = { uid = 0, gid = 0, home = user.home, member = {}, groups = {} }
+  for _, id in ipairs { user.uid, user.gid, table.unpack(user.groups) } do
+    if id ~= 0 then
+      return error_.fail { kind = "unsupported", verb = verb, hint = "leave user and groups alone, or run as root",
+        message = (host.euid == 0 and "as root without its rights" or "without root")
+          .. (", only user 0 and group 0 exist in a box so far, not %d: one id is mapped"):format(id) }
+    end
+  end
+  return only
 end
 
 -- The plan depends on the numbers alone; whose descriptors they are belongs to the call.
@@ -170,7 +177,7 @@ local function unsupported(verb, o, image, host)
   if ns.pid.path or ns.pid.fd then
     return no(who .. ", a pid namespace of others cannot be joined by a box in its own user namespace")
   end
-  return one_id(verb, o, host)
+  return true
 end
 
 local no_command = { call = true, ["box:call"] = true }
@@ -181,11 +188,15 @@ local function sealed(verb, host)
 end
 
 --- Makes the configuration; parts of it are shared between boxes, and not to be changed. `o` is what options.check
--- returned, `image` what image.resolve did, `host` a probe table. Returns config | nil, err, errno (kinds image,
--- unsupported).
-local function config(verb, o, image, cmd, host, id)
+-- returned, `image` what image.resolve did, `host` a probe table, `user` as users.lua resolved it. Returns config
+-- | nil, err, errno (kinds image, unsupported).
+local function config(verb, o, image, cmd, host, id, user)
   local ok, err, errno = unsupported(verb, o, image, host)
   if not ok then
+    return nil, err, errno
+  end
+  user, err, errno = one_id(verb, user, host)
+  if not user then
     return nil, err, errno
   end
   local args
@@ -196,7 +207,7 @@ local function config(verb, o, image, cmd, host, id)
   local ns = o.namespaces
   return {
     ociVersion = "1.0.2",
-    process = process.main(o, image, args),
+    process = process.main(o, image, args, user),
     root = { path = image.root, readonly = o.read_only or false },
     hostname = ns.uts.new and (o.hostname or id) or nil,
     domainname = o.domainname,
@@ -212,6 +223,7 @@ local function config(verb, o, image, cmd, host, id)
     nsbox = {
       layer = "discard",
       host = image.host,
+      home = user.home,
       on_created = o.on_created and true or nil,
       init = (o.init or cmd == false) or nil,
       sealed = sealed(verb, host),
@@ -226,15 +238,16 @@ end
 -- ---- a process that is added to a box ----
 
 --- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
--- protections, and the main process's user, environment and working directory where the options name none. Returns
--- config | nil, err, errno (kind unsupported).
-local function joining(verb, box, o, cmd, host)
-  local ok, err, errno = one_id(verb, o, host)
-  if not ok then
+-- protections, and the main process's environment and working directory where the options name none; `user` as
+-- users.lua resolved it. Returns config | nil, err, errno (kind unsupported).
+local function joining(verb, box, o, cmd, host, user)
+  local err, errno
+  user, err, errno = one_id(verb, user, host)
+  if not user then
     return nil, err, errno
   end
   local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
-  return { ociVersion = box.ociVersion, process = process.joining(box.process, o, args), root = box.root,
+  return { ociVersion = box.ociVersion, process = process.joining(box, o, args, user), root = box.root,
     mounts = box.mounts, linux = box.linux,
     nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil, sealed = sealed(verb, host) } }
 end
