@@ -78,6 +78,17 @@ describe("nsbox.config", function()
     it("has the home of nobody in particular for another user", function()
       assert.same({ "HOME=/", path }, env { user = 1000 })
     end)
+    it("has the home that the user has in its passwd, unless image or caller say another", function()
+      local someone = { uid = 5, gid = 6, home = "/srv", member = {}, groups = {} }
+      local function home_of(opts, image_env)
+        local image = stations.folder()
+        image.config.Env = image_env
+        return config({ opts = opts, image = image, resolved = someone }).process.env[1]
+      end
+      assert.equal("HOME=/srv", home_of())
+      assert.equal("HOME=/i", home_of(nil, { "HOME=/i" }))
+      assert.equal("HOME=/c", home_of({ env = { HOME = "/c" } }, { "HOME=/i" }))
+    end)
     it("has TERM with a terminal", function()
       assert.same("TERM", env({ tty = true })[3]:match "^TERM")
     end)
@@ -191,9 +202,20 @@ describe("nsbox.config", function()
     end)
     it("is root 0:0 with the mask 022 and a root that can be written", function()
       local c = config {}
-      assert.same({ uid = 0, gid = 0, umask = 18 }, c.process.user)
+      assert.same({ uid = 0, gid = 0, umask = 18, additionalGids = { 0 } }, c.process.user)
       assert.same({ path = "/image", readonly = false }, c.root)
       assert.is_true(config({ opts = { read_only = true } }).root.readonly)
+    end)
+    it("has the user's groups, each once, the primary one among them", function()
+      local someone = { uid = 5, gid = 6, home = "/", member = { 9, 7 }, groups = { 8, 6, 7 } }
+      assert.same({ uid = 5, gid = 6, umask = 18, additionalGids = { 6, 7, 8, 9 } },
+        config({ resolved = someone }).process.user)
+    end)
+    it("has none of a file's groups where one id is mapped", function()
+      local root = { uid = 0, gid = 0, home = "/r", member = { 0, 10 }, groups = { 0 } }
+      local c = config { host = stations.user, resolved = root }
+      assert.same({ 0, 0, { 0 }, "/r" }, { c.process.user.uid, c.process.user.gid, c.process.user.additionalGids,
+        c.nsbox.home })
     end)
     it("has a terminal of the size that was asked for", function()
       local p = config({ opts = { tty = { rows = 10, cols = 20 } } }).process
@@ -214,6 +236,9 @@ describe("nsbox.config", function()
         { host = stations.user, opts = { namespaces = { pid = "/proc/1/ns/pid" } } } },
       { "another user, without root", "only user 0",
         { host = stations.user, opts = { user = 1000 } } },
+      { "another group, without root", "not 5: one id is mapped", { host = stations.user, opts = { user = "0:5" } } },
+      { "more groups, without root", "not 6: one id is mapped",
+        { host = stations.user, opts = { groups = { 0, 6 } } } },
     }
     for _, row in ipairs(rows) do
       it("is refused: " .. row[1], function()

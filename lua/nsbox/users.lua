@@ -16,7 +16,7 @@ local option = require "nsbox.options.user"
 local sys = require "nsbox.sys"
 
 local CHUNK = 65536
-local MAX_FILE = 4 << 20
+local MAX_FILE = 1 << 20 -- some 20,000 users
 local MAX_LINE = 65536 -- docker's
 local MAX_NEAR = 200 -- names that a wrong one is compared with
 local TRIES = 16 -- EAGAIN: a rename elsewhere raced with a ".." on the way; openat2(2)
@@ -41,7 +41,8 @@ local function find(root, path)
   return place, message, errno
 end
 
--- Opened by the descriptor that was looked at, so that it is the same file: to open a device may do something.
+-- Opened by the descriptor that was looked at, so that it is the same file: to open a device may do something. Answers
+-- the file and how much of it to read at a time | nil, problem, errno.
 local function open_file(root, path)
   local place <close>, message, errno = find(root, path)
   if not place then
@@ -58,7 +59,7 @@ local function open_file(root, path)
   if not file then
     return nil, "cannot be opened: " .. plain(message), errno
   end
-  return file
+  return file, math.min(CHUNK, math.max(stat.size + 1, 4096)) -- more than is there: a buffer costs its size
 end
 
 -- Calls f with each whole line of a text; answers where the rest begins, nil when f has seen enough (answered true).
@@ -81,10 +82,10 @@ local function feed(text, f)
 end
 
 -- true | nil, problem, errno
-local function each_line(file, f)
+local function each_line(file, chunk_size, f)
   local rest, total = "", 0
   while true do
-    local chunk, message, errno = sys.read(file, CHUNK)
+    local chunk, message, errno = sys.read(file, chunk_size)
     if chunk == "" then
       feed(rest .. "\n", f)
       return true
@@ -106,11 +107,11 @@ end
 
 -- true, also when there is no such file | nil, problem, errno
 local function scan(root, path, f)
-  local file <close>, problem, errno = open_file(root, path)
+  local file <close>, answer, errno = open_file(root, path)
   if not file then
-    return errno == sys.ENOENT or nil, problem, errno
+    return errno == sys.ENOENT or nil, answer, errno
   end
-  return each_line(file, f)
+  return each_line(file, answer, f)
 end
 
 -- ---- their lines; passwd(5), group(5) ----
@@ -160,7 +161,11 @@ end
 -- | nil, problem, errno
 local function find_groups(root, wanted, user)
   local found, number, seen = { gid = {}, member = {}, near = {} }, 0, {}
+  local by_name = next(wanted) ~= nil
   local ok, problem, errno = scan(root, GROUP, function(line)
+    if not by_name and not line:find(user, 1, true) then
+      return false -- of most lines that is known at a glance
+    end
     local name, gid, members = group_line(line)
     if not name then
       return false
