@@ -3,6 +3,7 @@ local assert = require "luassert"
 local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
+local script = require "spec.script"
 local users = require "nsbox.users"
 local sys = nsbox.sys
 helper.leakcheck()
@@ -41,12 +42,15 @@ end
 describe("the user of a box", function()
   local rows = {
     { nil, nil, "0:0:0,60 /root" }, { "root", nil, "0:0:0,60 /root" }, { 0, nil, "0:0:0,60 /root" },
-    { "0:0", nil, "0:0:0 /root" }, { "me", nil, "1000:100:20,30,100 /home/me" }, { 1000, nil, "1000:100:20,30,100 /home/me" },
+    { "0:0", nil, "0:0:0 /root" }, { "me", nil, "1000:100:20,30,100 /home/me" },
+    { 1000, nil, "1000:100:20,30,100 /home/me" },
     { "1000", nil, "1000:100:20,30,100 /home/me" }, { "me:others", nil, "1000:40:40 /home/me" },
-    { "me:77", nil, "1000:77:77 /home/me" }, { "1000:club", nil, "1000:30:30 /home/me" }, { "1000:0", nil, "1000:0:0 /home/me" },
+    { "me:77", nil, "1000:77:77 /home/me" }, { "1000:club", nil, "1000:30:30 /home/me" },
+    { "1000:0", nil, "1000:0:0 /home/me" },
     { 1234, nil, "1234:0:0 /" }, { "1234:1234", nil, "1234:1234:1234 /" }, { "4294967294", nil, "4294967294:0:0 /" },
     { "2147483648:2147483649", nil, "2147483648:2147483649:2147483649 /" }, { "host", nil, "7:8:8 /" },
-    { nil, { "more", 9, "9" }, "0:0:0,9,50,60 /root" }, { "me", { 5, "team", "others" }, "1000:100:5,20,30,40,100 /home/me" },
+    { nil, { "more", 9, "9" }, "0:0:0,9,50,60 /root" },
+    { "me", { 5, "team", "others" }, "1000:100:5,20,30,40,100 /home/me" },
     { "55:55", { 3, 2, 1, 55 }, "55:55:1,2,3,55 /" }, { 55, { 4294967294 }, "55:0:0,4294967294 /" },
   }
   for _, row in ipairs(rows) do
@@ -58,7 +62,8 @@ describe("the user of a box", function()
   end
 
   it("is root without the caller's help, whatever the image says", function()
-    assert.matches("^0:0:.* /elsewhere$", run(image { ["etc/passwd"] = "root:x:0:0::/elsewhere:\n", ["etc/group"] = group }))
+    local elsewhere = image { ["etc/passwd"] = "root:x:0:0::/elsewhere:\n", ["etc/group"] = group }
+    assert.matches("^0:0:.* /elsewhere$", run(elsewhere))
     assert.matches("^0:0:.* /root$", run(image {}))
   end)
 
@@ -77,7 +82,8 @@ describe("the user of a box", function()
   it("of the image host is in the host's files", function()
     needs_root()
     local name, uid, gid = assert(helper.read "/etc/passwd"):match "\n([%a_]+):[^:]*:(%d+):(%d+)"
-    assert.equal(("%s %s\n"):format(uid, gid), assert(nsbox.run("host", "echo $(id -u) $(id -g)", { user = name })).stdout)
+    local r = assert(nsbox.run("host", "echo $(id -u) $(id -g)", { user = name }))
+    assert.equal(("%s %s\n"):format(uid, gid), r.stdout)
   end)
 
   it("is no name where a mount namespace is joined, whose files nobody has seen", function()
@@ -109,7 +115,8 @@ describe("the user of a box", function()
     for _, name in ipairs { "passwd", "group" } do assert(sys.mknod(root .. "/etc/" .. name, "ififo,0644")) end
     local before = sys.clock()
     refused("/etc/passwd is no regular file but a fifo", nsbox.run(root, WHO, { user = "me" }))
-    assert.matches("^0:0:", run(root))
+    assert(assert(nsbox.run(root, { "busybox", "true" }, { user = "0:0" })).ok) -- id itself would wait at the FIFO
+    assert(assert(nsbox.run(root, { "busybox", "true" })).ok)
     assert.is_true(sys.clock() - before < helper.PATIENCE)
   end)
 end)
@@ -141,6 +148,8 @@ describe("the User of an image", function()
 end)
 
 describe("a process that is added", function()
+  setup(helper.warm_detached)
+
   local function exec(b, opts)
     return who(b:exec(WHO, opts))
   end
@@ -164,8 +173,8 @@ describe("a process that is added", function()
   for _, init in ipairs { false, true } do
     it("is looked up in the box as it is now" .. (init and ", below init" or ""), function()
       local b <close> = assert(nsbox.start(image {},
-        "busybox mkdir /etc; echo new:x:0:0::/new: >/etc/passwd; echo g:x:0: >/etc/group; echo ok; exec busybox sleep 60",
-        { init = init }))
+        [[busybox mkdir /etc; echo new:x:0:0::/new: >/etc/passwd; echo g:x:0: >/etc/group; echo ok
+          exec busybox sleep 60]], { init = init }))
       assert(b:expect("ok", helper.PATIENCE))
       assert.matches("^0:0:.* /new$", exec(b, { user = "new" }))
       assert.matches("^0:0:.* /new$", exec(b, { user = "new:g" }))
@@ -190,7 +199,7 @@ describe("a process that is added", function()
     refused("/etc/passwd", b:exec(WHO, { user = "root" }))
     assert(assert(b:exec "busybox rm /etc/passwd; busybox mkfifo /etc/passwd").ok)
     refused("the box's /etc/passwd is no regular file but a fifo", b:exec(WHO, { user = "root" }))
-    assert.matches("^0:0:", exec(b))
+    assert(assert(b:exec { "busybox", "true" }).ok)
   end)
 
   it("of a box that has ended is refused as any other", function()
@@ -204,14 +213,14 @@ end)
 describe("groups", function()
   it("of the caller never leak into a box", function()
     needs_root()
-    local b = box.script([[setpriv --groups=4242,4243 LUA]], [[
+    script.succeeds([[
       local nsbox = require "nsbox"
       local WHO = "busybox grep ^Groups: /proc/self/status"
       local b <close> = assert(nsbox.start("busybox", "sleep 60", { user = 5 }))
-      io.write(assert(nsbox.run("busybox", WHO)).stdout, assert(nsbox.run("busybox", WHO, { user = 5 })).stdout,
-        assert(b:exec(WHO)).stdout, assert(nsbox.run("host", "grep ^Groups: /proc/self/status")).stdout)]])
-    assert.is_truthy(#b > 20)
-    assert.is_nil(b:find("424", 1, true), b)
+      for _, r in ipairs { assert(nsbox.run("busybox", WHO)), assert(nsbox.run("busybox", WHO, { user = 5 })),
+          assert(b:exec(WHO)), assert(nsbox.run("host", "grep ^Groups: /proc/self/status")) } do
+        assert(r.stdout:find "^Groups:%s*%d" and not r.stdout:find "424", r.stdout)
+      end]], { wrapper = { "/usr/bin/setpriv", "--groups=4242,4243" } })
   end)
 
   -- CVE-2022-2989 and its like: a mode that shuts a group out counts for all who are in it.
