@@ -4,6 +4,7 @@ local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local script = require "spec.script"
+local start = require "spec.start"
 local users = require "nsbox.users"
 local sys = nsbox.sys
 helper.leakcheck()
@@ -246,5 +247,20 @@ describe("groups", function()
       return io.open("/proc/self/status"):read("a"):match "Groups:%s*([^\n]*)"
     end, { user = "0:20" })
     assert.same({ true, "20 " }, { ok, groups })
+  end)
+
+  it("are read back: all that were asked for, and no other", function()
+    needs_root()
+    local function step_of(set, asked)
+      local m = start.mode "shared memory"
+      return m.perform(start.guarded { { "close_fds" }, { "setgroups", set }, { "check_ids", 0, 0, asked },
+        start.exec("busybox", "true") })
+    end
+    for _, asked in ipairs { { 5, 6 }, { 6, 5 } } do assert.equal("started", (step_of({ 6, 5 }, asked))) end
+    for _, asked in ipairs { {}, { 5 }, { 5, 7 }, { 5, 6, 7 }, { 0, 1 } } do
+      local event, _, errno = step_of({ 5, 6 }, asked)
+      assert.same({ "failed", sys.EPROTO }, { event, errno })
+    end
+    assert.equal("failed", (step_of({ 5, 5 }, { 5, 6 })))
   end)
 end)
