@@ -20,6 +20,7 @@ enum {
     NSB_MAXPASS = 4,
     NSB_MAXHOPS = 4,
     NSB_MAXOK = 4,
+    NSB_MAXGROUPS = 1000, /* the kernel takes 65536; these fit on a child's stack */
     NSB_MAXPARAMS = 16
 };
 

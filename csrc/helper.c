@@ -183,11 +183,29 @@ long nsb_check_caps(const long *a)
     return bounding & ~(uint64_t)a[1] ? -EPROTO : 0;
 }
 
+static int in_list(const struct nsb_list *list, uint32_t id)
+{
+    for (long i = 0; i < list->n; i++)
+        if (list->at[i] == id) return 1;
+    return 0;
+}
+
+/* In a list that names each once; in what order the kernel answers depends on the ids outside. */
+static long check_groups(const struct nsb_list *want)
+{
+    uint32_t group[NSB_MAXGROUPS];
+    if (want->n < 0) return 0; /* groups could not be set: a single-id map denies setgroups */
+    long n = nsb_sys2(SYS_getgroups, NSB_MAXGROUPS, group);
+    if (n != want->n) return n < 0 && n != -EINVAL ? n : -EPROTO;
+    for (long i = 0; i < n; i++)
+        if (!in_list(want, group[i]) || (i > 0 && group[i] == group[i - 1])) return -EPROTO;
+    return 0;
+}
+
 /* check_ids(uid, gid, groups): real, effective and saved ids and the groups are as asked, else -EPROTO. */
 long nsb_check_ids(const long *a)
 {
-    uint32_t id[3], group[64];
-    const struct nsb_list *want = (const struct nsb_list *)a[2];
+    uint32_t id[3];
     long err = nsb_sys3(SYS_getresuid, &id[0], &id[1], &id[2]);
     if (err < 0) return err;
     for (int i = 0; i < 3; i++)
@@ -196,10 +214,5 @@ long nsb_check_ids(const long *a)
     if (err < 0) return err;
     for (int i = 0; i < 3; i++)
         if (id[i] != (uint32_t)a[1]) return -EPROTO;
-    if (want->n < 0) return 0; /* groups could not be set: a single-id map denies setgroups */
-    long n = nsb_sys2(SYS_getgroups, 64, group);
-    if (n != want->n) return n < 0 && n != -EINVAL ? n : -EPROTO;
-    for (long i = 0; i < n; i++)
-        if (group[i] != want->at[i]) return -EPROTO;
-    return 0;
+    return check_groups((const struct nsb_list *)a[2]);
 }

@@ -80,6 +80,17 @@ describe("nsbox.config", function()
     it("has the home of nobody in particular for another user", function()
       assert.same({ "HOME=/", path }, env { user = 1000 })
     end)
+    it("has the home that the user has in its passwd, unless image or caller say another", function()
+      local someone = { uid = 5, gid = 6, home = "/srv", member = {}, groups = {} }
+      local function home_of(opts, image_env)
+        local image = stations.folder()
+        image.config.Env = image_env
+        return config({ opts = opts, image = image, resolved = someone }).process.env[1]
+      end
+      assert.equal("HOME=/srv", home_of())
+      assert.equal("HOME=/i", home_of(nil, { "HOME=/i" }))
+      assert.equal("HOME=/c", home_of({ env = { HOME = "/c" } }, { "HOME=/i" }))
+    end)
     it("has TERM with a terminal", function()
       assert.same("TERM", env({ tty = true })[3]:match "^TERM")
     end)
@@ -237,9 +248,20 @@ describe("nsbox.config", function()
     end)
     it("is root 0:0 with the mask 022 and a root that can be written", function()
       local c = config {}
-      assert.same({ uid = 0, gid = 0, umask = 18 }, c.process.user)
+      assert.same({ uid = 0, gid = 0, umask = 18, additionalGids = { 0 } }, c.process.user)
       assert.same({ path = "/image", readonly = false }, c.root)
       assert.is_true(config({ opts = { read_only = true } }).root.readonly)
+    end)
+    it("has the user's groups, each once, the primary one among them", function()
+      local someone = { uid = 5, gid = 6, home = "/", member = { 9, 7 }, groups = { 8, 6, 7 } }
+      assert.same({ uid = 5, gid = 6, umask = 18, additionalGids = { 6, 7, 8, 9 } },
+        config({ resolved = someone }).process.user)
+    end)
+    it("has none of a file's groups where one id is mapped", function()
+      local root = { uid = 0, gid = 0, home = "/r", member = { 0, 10 }, groups = { 0 } }
+      local c = config { host = stations.plain, resolved = root }
+      assert.same({ 0, 0, { 0 }, "/r" }, { c.process.user.uid, c.process.user.gid, c.process.user.additionalGids,
+        c.nsbox.home })
     end)
     it("has a terminal of the size that was asked for", function()
       local p = config({ opts = { tty = { rows = 10, cols = 20 } } }).process
@@ -267,6 +289,8 @@ describe("nsbox.config", function()
           opts = { uid_map = { { 0, 1000, 1 }, { 1, 165530, 10 } }, gid_map = { { 0, 1000, 1 } } } } },
       { "a map without a root", "gid_map: no row has 0 inside",
         { opts = { uid_map = { { 0, 1000, 1 } }, gid_map = { { 1, 1000, 1 } } } } },
+      { "more groups than are mapped", "group 6 does not exist",
+        { host = stations.plain, opts = { groups = { 0, 6 } } } },
     }
     for _, row in ipairs(rows) do
       it("is refused: " .. row[1], function()

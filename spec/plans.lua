@@ -34,10 +34,10 @@ local function add_idle(name, host, image)
 end
 
 for _, image in ipairs { stations.folder(), stations.host_image() } do
+  add_case("as a user without ranges", stations.plain, image, {})
   for _, opts in ipairs(variants) do
     add_case("as root", stations.root, image, opts)
     add_case("as a user", stations.user, image, opts)
-    add_case("as a user without ranges", stations.plain, image, opts)
     add_case("as root, before Linux 6.3", stations.old, image, opts)
   end
   for _, opts in ipairs(ids) do

@@ -124,6 +124,7 @@ describe("README's options", function()
     name = "string", labels = "map", userns = '"keep-id"', id_map = "rows",
     entrypoint = "list", ["absolute path"] = "path", input = "function", stdin = '"null"', stdout = '"capture"',
     stderr = '"stdout"', overflow = '"kill"', fds = "{ [n] =",
+    groups = "list",
     ["function"] = "function",
   }
 

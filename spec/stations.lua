@@ -1,7 +1,9 @@
 -- Shared by the specs that need no privilege: the first stations of a start, with hosts and images that are made up.
 local assert = require "luassert"
 local config = require "nsbox.config"
+local ids = require "nsbox.config.ids"
 local options = require "nsbox.options"
+local users = require "nsbox.users"
 
 local stations = {}
 
@@ -60,7 +62,9 @@ end
 function stations.config(given)
   local o = stations.options(given.opts)
   local image, host_ = given.image or stations.folder(), given.host or stations.root
-  local c, err, errno = config.config("run", o, image, given.cmd, host_, "0123456789ab")
+  local wanted = o.user or ids.default_user(o, host_) or { uid = 0 }
+  local user = given.resolved or assert(users.resolve({ verb = "run" }, wanted, o.groups or {}, true))
+  local c, err, errno = config.config("run", o, image, given.cmd, host_, "0123456789ab", user)
   return c, err or o, errno
 end
 

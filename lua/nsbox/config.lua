@@ -176,10 +176,11 @@ local function linux_of(o, map)
   }
 end
 
-local function nsbox_of(verb, o, image, cmd, host, map)
+local function nsbox_of(verb, o, image, cmd, host, map, user)
   return {
     layer = "discard",
     host = image.host,
+    home = user.home,
     on_created = o.on_created and true or nil,
     init = (o.init or cmd == false) or nil,
     sealed = sealed(verb, host, map.shift),
@@ -195,9 +196,9 @@ local function nsbox_of(verb, o, image, cmd, host, map)
 end
 
 --- Makes the configuration; parts of it are shared between boxes, and not to be changed. `o` is what options.check
--- returned, `image` what image.resolve did, `host` a probe table, with ids where ids.needs_ids says so. Returns config
--- | nil, err, errno (kinds image, unsupported).
-local function config(verb, o, image, cmd, host, id)
+-- returned, `image` what image.resolve did, `host` a probe table, with ids where ids.needs_ids says so, `user` as
+-- users.lua resolved it. Returns config | nil, err, errno (kinds image, unsupported).
+local function config(verb, o, image, cmd, host, id, user)
   local ok, err, errno = unsupported(verb, o, image, host)
   if not ok then
     return nil, err, errno
@@ -211,36 +212,37 @@ local function config(verb, o, image, cmd, host, id)
   if not map then
     return nil, err, errno
   end
-  local linux, main = linux_of(o, map), process.main(o, image, args, map.user)
-  ok, err, errno = ids.check_user(verb, main.user, linux, map.why_single)
-  if not ok then
+  local linux = linux_of(o, map)
+  user, err, errno = ids.existing(verb, user, linux, map.why_single)
+  if not user then
     return nil, err, errno
   end
   return {
     ociVersion = "1.0.2",
-    process = main,
+    process = process.main(o, image, args, user),
     root = { path = image.root, readonly = o.read_only or false },
     hostname = o.namespaces.uts.new and (o.hostname or id) or nil,
     domainname = o.domainname,
     mounts = all_mounts(o, image, map),
     linux = linux,
-    nsbox = nsbox_of(verb, o, image, cmd, host, map),
+    nsbox = nsbox_of(verb, o, image, cmd, host, map, user),
   }
 end
 
 -- ---- a process that is added to a box ----
 
 --- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
--- protections, and the main process's user, environment and working directory where the options name none. Returns
--- config | nil, err, errno (kind unsupported).
-local function joining(verb, box, o, cmd, host)
-  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
-  local joined = process.joining(box.process, o, args)
-  local ok, err, errno = ids.check_user(verb, joined.user, box.linux, box.nsbox.why_single)
-  if not ok then
+-- protections, and the main process's environment and working directory where the options name none; `user` as
+-- users.lua resolved it. Returns config | nil, err, errno (kind unsupported).
+local function joining(verb, box, o, cmd, host, user)
+  local err, errno
+  user, err, errno = ids.existing(verb, user, box.linux, box.nsbox.why_single)
+  if not user then
     return nil, err, errno
   end
-  return { ociVersion = box.ociVersion, process = joined, root = box.root, mounts = box.mounts, linux = box.linux,
+  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
+  return { ociVersion = box.ociVersion, process = process.joining(box, o, args, user), root = box.root,
+    mounts = box.mounts, linux = box.linux,
     nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil, become = box.nsbox.become,
       setgroups = box.nsbox.setgroups, sealed = sealed(verb, host, box.nsbox.shift) } }
 end

@@ -21,6 +21,7 @@ local serve = require "nsbox.serve"
 local streams = require "nsbox.streams"
 local sys = require "nsbox.sys"
 local terminal = require "nsbox.terminal"
+local users = require "nsbox.users"
 local wait = require "nsbox.wait"
 
 -- What a start has made goes, unless it succeeds. Its handle, which on_created had, is a closed one.
@@ -66,8 +67,13 @@ local function describe(verb, name, cmd, opts, host, id, ids_of)
   if not ok then
     return nil, err, errno
   end
+  local user
+  user, err, errno = users.of_image(verb, o, img, ids.default_user(o, host))
+  if not user then
+    return nil, err, errno
+  end
   local c
-  c, err, errno = config.config(verb, o, img, cmd, host, id)
+  c, err, errno = config.config(verb, o, img, cmd, host, id, user)
   if not c then
     return nil, err, errno
   end

@@ -5,6 +5,7 @@ local config = require "nsbox.config"
 local connect = require "nsbox.connect"
 local core = require "nsbox.core"
 local handle = require "nsbox.process.handle"
+local root = require "nsbox.box.root"
 local stream = require "nsbox.stream"
 local sys = require "nsbox.sys"
 local wait = require "nsbox.wait"
@@ -17,20 +18,12 @@ local not_yet = { [sys.ECONNREFUSED] = true, [sys.ENOENT] = true, [sys.EAGAIN] =
   [sys.ESRCH] = true }
 
 local function target_of(task)
-  local pid = task.process:pid()
   return {
     pidfd = task.process,
     user = config.has_namespace(task.config, "user"),
     net = config.has_namespace(task.config, "network"),
     pid = task.is_pid1,
-    root = function()
-      local root, message, errno = sys.open(("/proc/%d/root"):format(pid), "path,directory")
-      if root and task.process:poll() then -- the number may be somebody else's by now
-        root:close()
-        return nil, "the box has ended", sys.ESRCH
-      end
-      return root, message, errno
-    end,
+    root = function() return root.open(task) end,
   }
 end
 

@@ -11,6 +11,7 @@ local start = require "nsbox.start"
 local streams = require "nsbox.streams"
 local sys = require "nsbox.sys"
 local terminal = require "nsbox.terminal"
+local users = require "nsbox.users"
 
 local function launched(b, box, c)
   local err, errno
@@ -78,8 +79,13 @@ local function join(verb, box, cmd, opts, copying)
   if not ok then
     return nil, cmd, errno
   end
+  local user
+  user, err, errno = users.of_box(verb, o, box)
+  if not user then
+    return nil, err, errno
+  end
   local c
-  c, err, errno = config.joining(verb, box.config, o, cmd, box.host)
+  c, err, errno = config.joining(verb, box.config, o, cmd, box.host, user)
   if not c then
     return nil, err, errno
   end

@@ -47,6 +47,12 @@ function readers.id_map(map, text)
   return map
 end
 
+function readers.groups(groups, text)
+  groups = groups or {}
+  groups[#groups + 1] = text
+  return groups
+end
+
 local function forget(list, name)
   for i = #list, 1, -1 do
     if list[i] == name then

@@ -99,8 +99,8 @@ end
 
 --- The ids of a box with these options: { uid, gid = rows, or nil for those of another user namespace; become = the
 -- caller is not root in there, and what it makes there has to be root's; shift = files have to be shown with other
--- owners than they have; setgroups = groups can be set; user = whose the command is if nobody says; why_single = why
--- there is one id alone, for a note } | nil, err, errno (kind unsupported).
+-- owners than they have; setgroups = groups can be set; why_single = why there is one id alone, for a note }
+-- | nil, err, errno (kind unsupported).
 local function map(verb, o, host)
   local user = o.namespaces.user
   if user.new == false then
@@ -122,38 +122,58 @@ local function map(verb, o, host)
   return {
     uid = uid, gid = gid, become = become, shift = become and host.root.ok,
     setgroups = host.root.ok or host.ids.setgroups,
-    user = not host.root.ok and o.userns == "keep-id" and not o.uid_map and { uid = host.euid, gid = host.egid } or nil,
     why_single = why_single(o, host),
   }
 end
 
-local function check_mapped(verb, what, id, mappings, why)
-  local rows, known = idrows.of_oci(mappings), {}
-  if idrows.outside(rows, id) then
-    return true
-  end
+local function does_not_exist(verb, what, id, rows, why)
+  local known = {}
   for i, row in ipairs(rows) do
     known[i] = { row[2], row[1], row[3] }
   end
   return refuse(verb, ("%s %d does not exist in the box, whose ids are %s"):format(what, id, spans(known)), why)
 end
 
---- Whether the ids of a user exist in a box of this configuration: true | nil, err, errno (kind unsupported). Of a
--- user namespace that is not its own this is not known.
-local function check_user(verb, user, linux, why)
-  local list = { { "user", user.uid, linux.uidMappings }, { "group", user.gid, linux.gidMappings } }
-  for _, gid in ipairs(user.additionalGids or {}) do
-    list[#list + 1] = { "group", gid, linux.gidMappings }
-  end
-  for _, row in ipairs(list) do
-    if row[3] then
-      local ok, err, errno = check_mapped(verb, row[1], row[2], row[3], why)
-      if not ok then
-        return nil, err, errno
-      end
+-- The first of a list that is not mapped.
+local function unmapped(ids, rows)
+  for _, id in ipairs(ids) do
+    if not idrows.outside(rows, id) then
+      return id
     end
   end
-  return true
 end
 
-return { map = map, needs_ids = needs_ids, check_user = check_user }
+local function only_mapped(gids, rows)
+  local list = {}
+  for _, gid in ipairs(gids) do
+    list[#list + 1] = idrows.outside(rows, gid) and gid or nil
+  end
+  return list
+end
+
+--- A user of users.lua as it can exist in a box with these mappings, OCI's: with those of the groups that a file lists
+-- it in that there are | nil, err, errno (kind unsupported): its id, or a group that was asked for, does not exist. Of
+-- a user namespace that is not the box's own this is not known.
+local function existing(verb, user, linux, why)
+  if not linux.uidMappings then
+    return user
+  end
+  local uids, gids = idrows.of_oci(linux.uidMappings), idrows.of_oci(linux.gidMappings)
+  local uid = unmapped({ user.uid }, uids)
+  local gid = unmapped({ user.gid, table.unpack(user.groups) }, gids)
+  if uid then
+    return does_not_exist(verb, "user", uid, uids, why)
+  elseif gid then
+    return does_not_exist(verb, "group", gid, gids, why)
+  end
+  return { uid = user.uid, gid = user.gid, home = user.home, groups = user.groups,
+    member = only_mapped(user.member, gids) }
+end
+
+--- Whose a command is that nobody said: who keeps its number is itself; nil: the image says.
+local function default_user(o, host)
+  local keeps = not host.root.ok and o.userns == "keep-id" and not o.uid_map
+  return keeps and { uid = host.euid, gid = host.egid } or nil
+end
+
+return { map = map, needs_ids = needs_ids, existing = existing, default_user = default_user }

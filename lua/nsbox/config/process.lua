@@ -1,5 +1,7 @@
 -- config/process.lua: the process of a configuration: whose it is, its environment, and its rights.
 
+local users = require "nsbox.users"
+
 -- docker's default set (moby profiles, 14 capabilities).
 local capabilities = {
   "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
@@ -8,10 +10,6 @@ local capabilities = {
 }
 
 local default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-local function home(user)
-  return user.uid == 0 and "/root" or "/"
-end
 
 local function merged(map, env)
   for k, v in pairs(env or {}) do
@@ -26,7 +24,7 @@ local function merged(map, env)
 end
 
 local function environment(o, image, user)
-  local map = { PATH = default_path, HOME = home(user) }
+  local map = { PATH = default_path, HOME = user.home }
   for _, e in ipairs(image.config.Env or {}) do
     local k, v = e:match "^([^=]+)=(.*)$"
     if k then
@@ -41,8 +39,8 @@ end
 
 local no_capabilities = {}
 
-local function user_of(user)
-  return { uid = user and user.uid or 0, gid = user and user.gid or 0, umask = 18 }
+local function user_of(user, umask)
+  return { uid = user.uid, gid = user.gid, umask = umask, additionalGids = users.additional(user) }
 end
 
 local function capabilities_of(user)
@@ -50,13 +48,12 @@ local function capabilities_of(user)
   return { bounding = capabilities, permitted = own, effective = own, inheritable = {}, ambient = {} }
 end
 
---- The main process. args: its arguments, as strings; default: whose it is if the options do not say, or nil for root.
-local function main(o, image, args, default)
-  local user = user_of(o.user or default)
+--- The main process. args: its arguments, as strings; user: as users.lua resolves it.
+local function main(o, image, args, user)
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
-    user = user,
+    user = user_of(user, 18),
     args = args,
     env = environment(o, image, user),
     cwd = o.workdir or image.config.WorkingDir or "/",
@@ -68,14 +65,14 @@ end
 -- ---- a process that is added to a box ----
 
 -- The main process's environment; HOME follows the user where it was the default.
-local function joining_environment(first, o, user)
+local function joining_environment(box, o, user)
   local map = {}
-  for _, e in ipairs(first.env) do
+  for _, e in ipairs(box.process.env) do
     local k, v = e:match "^([^=]+)=(.*)$"
     map[k] = v
   end
-  if map.HOME == home(first.user) then
-    map.HOME = home(user)
+  if map.HOME == box.nsbox.home then
+    map.HOME = user.home
   end
   if o.tty and not map.TERM then
     map.TERM = os.getenv "TERM" or "xterm"
@@ -83,15 +80,16 @@ local function joining_environment(first, o, user)
   return merged(map, o.env)
 end
 
---- A process that is added: the main process's user, environment and working directory where the options name none.
-local function joining(first, o, args)
-  local user = o.user and user_of(o.user) or first.user
+--- A process that is added to a box of a configuration: the main process's environment and working directory where
+-- the options name none.
+local function joining(box, o, args, user)
+  local first = box.process
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
-    user = user,
+    user = user_of(user, first.user.umask),
     args = args,
-    env = joining_environment(first, o, user),
+    env = joining_environment(box, o, user),
     cwd = o.workdir or first.cwd,
     capabilities = capabilities_of(user),
     noNewPrivileges = first.noNewPrivileges,

@@ -6,6 +6,7 @@ local fds = require "nsbox.options.fds"
 local idrows = require "nsbox.idrows"
 local signal = require "nsbox.signal"
 local namespaces = require "nsbox.options.namespaces"
+local user = require "nsbox.options.user"
 local value = require "nsbox.options.value"
 
 local describe, must, unsupported = value.describe, value.must, value.unsupported
@@ -13,7 +14,6 @@ local describe, must, unsupported = value.describe, value.must, value.unsupporte
 local MAX_PATH = 4095 -- PATH_MAX without its NUL
 local MAX_NAME = 128
 local MAX_HOSTNAME = 64 -- __NEW_UTS_LEN
-local MAX_ID = 4294967294 -- the kernel keeps the highest uid_t for "no id"
 local MAX_SECONDS = 1e9 -- still exact in nanoseconds of 64 bits, and more than anybody means
 local MAX_ROWS = 65535 -- struct winsize has 16 bits
 
@@ -260,30 +260,6 @@ function types.env(v)
   return pass_names(v, count, env)
 end
 
-local function id(v)
-  v = value.integer(v)
-  return v and v >= 0 and v <= MAX_ID and v or nil
-end
-
-function types.user(v)
-  if type(v) == "string" then
-    local uid, gid = v:match("^(%d+)$"), nil
-    if not uid then
-      uid, gid = v:match("^(%d+):(%d+)$")
-    end
-    if not uid and v:find("^[^:%c]+:?[^:%c]*$") and not v:find(":$") then
-      return unsupported(("with a name (%s)"):format(describe(v)), 'give numbers: uid, or "uid:gid"')
-    end
-    local user = { uid = id(math.tointeger(tonumber(uid))), gid = id(math.tointeger(tonumber(gid or 0))) }
-    if user.uid and user.gid then
-      return user
-    end
-  elseif id(v) then
-    return { uid = id(v), gid = 0 }
-  end
-  return must('a uid from 0 to 4294967294, or "uid:gid"', v)
-end
-
 local size_keys = { "rows", "cols" }
 
 function types.tty(v)
@@ -380,5 +356,7 @@ end
 
 types.namespaces = namespaces.check
 types.fds = fds.check
+types.user = user.user
+types.groups = user.groups
 
 return types

@@ -22,7 +22,7 @@ end
 local function set_ids(box)
   local user = box.config.process.user
   if may_set_groups(box) then
-    box.add { "setgroups", user.additionalGids or {}, why = "none of the caller's groups" }
+    box.add { "setgroups", user.additionalGids or {}, why = "the user's groups, none of the caller's" }
   end
   box.add { "setresgid", user.gid, user.gid, user.gid, why = "real, effective and saved group" }
   box.add { "setresuid", user.uid, user.uid, user.uid, why = "real, effective and saved user" }
