@@ -4,6 +4,8 @@
 local rows = {
   { call = "clone", name = "ENOSPC", feature = "userns" },
   { call = "clone", name = "EPERM", feature = "userns" },
+  { call = "clone", name = "EACCES", feature = "userns" },
+  { call = "clone", name = "ENOSYS", feature = "userns" },
   { call = "clone", name = "EAGAIN", text = "the limit of processes is reached: ulimit -u, or pids.max of a cgroup" },
   { call = "execve", name = "EAGAIN", text = "the limit of processes is reached: ulimit -u, or pids.max of a cgroup" },
   { call = "setns", name = "EPERM",
@@ -19,20 +21,37 @@ local rows = {
   { call = "namespaces", name = "EPERM", feature = "userns" },
   { call = "namespaces", name = "ETIMEDOUT", text = "the process nsbox-keeper is stopped: kill -CONT" },
   { call = "write_file", name = "EPERM", feature = "userns" },
+  { call = "write_file", name = "EACCES", feature = "userns" },
   { call = "write_file", name = "EACCES",
     text = "a caller that has changed its user is not dumpable, nor its /proc its own: prctl(PR_SET_DUMPABLE, 1)" },
   { call = "fsconfig", name = "EINVAL", feature = "overlay" },
   { call = "fsconfig", name = "EPERM", feature = "overlay" },
   { call = "fsconfig", name = "ENODEV", feature = "overlay" },
   { call = "fsopen", name = "ENODEV", feature = "overlay" },
+  { call = "fsopen", name = "EPERM", feature = "overlay" },
+  { call = "fsopen", name = "ENOSYS", feature = "overlay" },
+  { call = "mount_setattr", name = "EPERM", feature = "overlay" },
+  { call = "mount_setattr", name = "EACCES", feature = "overlay" },
+  { call = "move_mount", name = "EACCES", feature = "overlay" },
   { call = "fsmount", name = "EPERM", feature = "proc" },
   { call = "pivot_root", name = "EINVAL",
     text = "the caller's root is not a mount point (a chroot): start it from the real root" },
   { call = "same_file", name = "ESTALE", text = "the image's path was replaced while the box was made: try again" },
+  { call = "clone", name = "ENOSPC", limit = true },
+  { call = "namespaces", name = "ENOSPC", limit = true },
+  { call = "unshare", name = "ENOSPC", limit = true },
   { name = "ENOSPC",
     text = "no space, or a limit of mounts or namespaces: sysctl fs.mount-max, user.max_*_namespaces" },
   { name = "ENOMEM", text = "memory, or the caller's memory cgroup, is exhausted" },
 }
+
+-- One step makes namespaces of several kinds, and does not say which kind failed.
+local function ask_limits(call)
+  local limit = require("nsbox.probe.facts").look().zero_limit
+  if limit then
+    return ("%s: %s"):format(require("nsbox.probe.reason").of({ call = call, name = "ENOSPC" }, { zero_limit = limit }))
+  end
+end
 
 local function ask_probe(feature)
   if require("nsbox.probe.trial").busy() then
@@ -52,6 +71,8 @@ local function of(step, name)
       local ok, text = true, row.text
       if row.feature then
         ok, text = pcall(ask_probe, row.feature)
+      elseif row.limit then
+        ok, text = pcall(ask_limits, step[1])
       end
       if ok and text then
         return text
