@@ -19,6 +19,8 @@ local rows = {
   { name = "ENFILE", text = "the system's limit of open descriptors is reached: sysctl fs.file-max" },
   { call = "namespaces", name = "ENOSPC", feature = "userns" },
   { call = "namespaces", name = "EPERM", feature = "userns" },
+  { call = "namespaces", name = "EACCES", feature = "userns" },
+  { call = "namespaces", name = "ENOSYS", feature = "userns" },
   { call = "namespaces", name = "ETIMEDOUT", text = "the process nsbox-keeper is stopped: kill -CONT" },
   { call = "write_file", name = "EPERM", feature = "userns" },
   { call = "write_file", name = "EACCES", feature = "userns" },
@@ -37,20 +39,14 @@ local rows = {
   { call = "pivot_root", name = "EINVAL",
     text = "the caller's root is not a mount point (a chroot): start it from the real root" },
   { call = "same_file", name = "ESTALE", text = "the image's path was replaced while the box was made: try again" },
-  { call = "clone", name = "ENOSPC", limit = true },
-  { call = "namespaces", name = "ENOSPC", limit = true },
-  { call = "unshare", name = "ENOSPC", limit = true },
+  { call = "unshare", name = "ENOSPC", feature = "userns" },
   { name = "ENOSPC",
     text = "no space, or a limit of mounts or namespaces: sysctl fs.mount-max, user.max_*_namespaces" },
   { name = "ENOMEM", text = "memory, or the caller's memory cgroup, is exhausted" },
 }
 
--- One step makes namespaces of several kinds, and does not say which kind failed.
-local function ask_limits(call)
-  local limit = require("nsbox.probe.facts").look().zero_limit
-  if limit then
-    return ("%s: %s"):format(require("nsbox.probe.reason").of({ call = call, name = "ENOSPC" }, { zero_limit = limit }))
-  end
+local function joined(why, fix)
+  return fix and why .. ": " .. fix or why
 end
 
 local function ask_probe(feature)
@@ -59,8 +55,15 @@ local function ask_probe(feature)
   end
   local found = require("nsbox.probe").probe()[feature]
   if found and not found.ok then
-    return found.fix and found.why .. ": " .. found.fix or found.why
+    return joined(found.why, found.fix)
   end
+end
+
+-- What can be done may be done in another way than the trial's, or need namespaces of more kinds: the settings may be
+-- telling all the same.
+local function ask_settings(call, name)
+  local err = { call = call == "namespaces" and "clone" or call, name = name }
+  return joined(require("nsbox.probe.reason").sure(err, require("nsbox.probe.facts").look()))
 end
 
 --- A hint for a failed step ({}: for what is none) and the name of its errno, or nil: also when nothing is left to ask
@@ -71,8 +74,9 @@ local function of(step, name)
       local ok, text = true, row.text
       if row.feature then
         ok, text = pcall(ask_probe, row.feature)
-      elseif row.limit then
-        ok, text = pcall(ask_limits, step[1])
+        if ok and not text and row.feature == "userns" then
+          ok, text = pcall(ask_settings, step[1], name)
+        end
       end
       if ok and text then
         return text

@@ -53,7 +53,7 @@ describe("a start where user namespaces are denied says why:", function()
 
   it("the caller's ids are not mapped", function()
     local failure, hint = says("unshare -U sh <<'END'\nLUA </dev/null\nEND\n")
-    assert.equal("setup clone EPERM", failure)
+    assert.matches("^setup %l+ EPERM$", failure)
     assert.equal("the caller's user or group has no number in its user namespace, and so may make none below it: "
       .. "unshare --user --map-current-user COMMAND", hint)
   end)
@@ -68,20 +68,20 @@ describe("a start where user namespaces are denied says why:", function()
       chroot ROOT sh <<'INNER'
 LUA </dev/null
 INNER]]):gsub("ROOT", root)))
-    assert.equal("setup clone EPERM", failure)
+    assert.matches("^setup %l+ EPERM$", failure)
     assert.equal("the caller is in a chroot, where nobody may make user namespaces: start it outside the chroot", hint)
   end)
 
   it("a filter of the caller hides clone3, as docker's does", function()
     local failure, hint = says("LUA", [[require("filter").refuse("clone3", require("nsbox").sys.ENOSYS)]])
-    assert.equal("setup clone ENOSYS", failure)
+    assert.matches("^setup %l+ ENOSYS$", failure)
     assert.equal("a system call filter of the caller hides clone3, as docker's default does: " .. container
       .. "seccomp=unconfined", hint)
   end)
 
   it("a filter of the caller forbids namespaces", function()
     local failure, hint = says("LUA", [[require("filter").refuse("clone3", require("nsbox").sys.EPERM)]])
-    assert.equal("setup clone EPERM", failure)
+    assert.matches("^setup %l+ EPERM$", failure)
     assert.equal("a system call filter of the caller forbids namespaces: " .. container
       .. "seccomp=unconfined (a systemd unit: RestrictNamespaces=no)", hint)
   end)
@@ -127,14 +127,14 @@ describe("a start on a host of another kind says why:", function()
   it("Debian's kernel.unprivileged_userns_clone", function()
     needs_user()
     local failure, hint = says("LUA", fake:format("unprivileged_userns_clone", 0, refuse:format "EPERM"))
-    assert.equal("setup clone EPERM", failure)
+    assert.matches("^setup %l+ EPERM$", failure)
     assert.equal("kernel.unprivileged_userns_clone is 0: sysctl -w kernel.unprivileged_userns_clone=1", hint)
   end)
 
   it("Ubuntu's AppArmor, where it denies the namespace", function()
     needs_user()
     local failure, hint = says("LUA", fake:format("apparmor_restrict_unprivileged_userns", 1, refuse:format "EACCES"))
-    assert.equal("setup clone EACCES", failure)
+    assert.matches("^setup %l+ EACCES$", failure)
     assert.equal("AppArmor forbids user namespaces to programs without a profile of their own "
       .. "(kernel.apparmor_restrict_unprivileged_userns is 1): " .. profile, hint)
   end)

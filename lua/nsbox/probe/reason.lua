@@ -83,18 +83,35 @@ local function holds(when, facts)
   return true
 end
 
+local function fits(row, err, facts)
+  return has(row.calls, err.call) and has(row.names, err.name) and holds(row.when, facts)
+end
+
 local function fill(text, facts, call)
   return text and (text:gsub("{([%l_]+)}", function(name)
     return name == "call" and call or tostring(facts[name] or "not known")
   end))
 end
 
---- Why a trial failed, and what helps: why, fix (nil when nothing is known to). err: { call =, name =, message = };
--- facts: as of facts.look.
+local function filled(row, err, facts)
+  return fill(row.why, facts, err.call), fill(row.fix, facts, err.call)
+end
+
+--- Why a step failed, and what helps, where a setting or the caller's own state tells: why, fix | nil. err: { call =,
+-- name =, message = }; facts: as of facts.look.
+local function sure(err, facts)
+  for _, row in ipairs(rows) do
+    if row.when and fits(row, err, facts) then
+      return filled(row, err, facts)
+    end
+  end
+end
+
+--- The same of a trial that failed; at the least, what failed: why, fix (nil when nothing is known to help).
 local function of(err, facts)
   for _, row in ipairs(rows) do
-    if has(row.calls, err.call) and has(row.names, err.name) and holds(row.when, facts) then
-      return fill(row.why, facts, err.call), fill(row.fix, facts, err.call)
+    if fits(row, err, facts) then
+      return filled(row, err, facts)
     end
   end
   return ("%s: %s"):format(err.call or "set-up", err.message)
@@ -105,4 +122,4 @@ local function apparmor_fix_for(program)
   return fill(profile_fix, { program = program })
 end
 
-return { of = of, apparmor_fix_for = apparmor_fix_for }
+return { of = of, sure = sure, apparmor_fix_for = apparmor_fix_for }
