@@ -354,18 +354,12 @@ static int l_fgetxattr(lua_State *L)
 
 /* ---- the table ---- */
 
-static const luaL_Reg functions[] = {{"clone", l_clone},
-                                     {"_exit", l_exit},
-                                     {"execve", l_execve},
-                                     {"waitid", l_waitid},
-                                     {"getgroups", l_getgroups},
-                                     {"gethostname", l_gethostname},
-                                     {"clock", l_clock},
-                                     {"nanosleep", l_nanosleep},
-                                     {"poll", l_poll},
-                                     {"write_nosig", l_write_nosig},
-                                     {"fgetxattr", l_fgetxattr},
-                                     {NULL, NULL}};
+static const luaL_Reg functions[] = {{"clone", l_clone},         {"_exit", l_exit},
+                                     {"execve", l_execve},       {"waitid", l_waitid},
+                                     {"getgroups", l_getgroups}, {"gethostname", l_gethostname},
+                                     {"clock", l_clock},         {"nanosleep", l_nanosleep},
+                                     {"poll", l_poll},           {"write_nosig", l_write_nosig},
+                                     {"fgetxattr", l_fgetxattr}, {NULL, NULL}};
 
 void nsbL_open_sys(lua_State *L) { luaL_setfuncs(L, functions, 0); }
 
