@@ -331,8 +331,9 @@ describe("the record of a box", function()
       if victim ~= pid then return print "no pid" end
 
       local function touch(handle)
-        local r, err = handle:exec { "true" }
-        print(handle.state, handle:wait().reason, r, err and err.kind, handle:kill(), handle:stop(0).reason)
+        local ended = handle:wait(1)
+        local r, err = handle:exec({ "true" }, { timeout = 1 })
+        print(handle.state, ended and ended.reason, r, err and err.kind, handle:kill(), handle:stop(0).reason)
       end
       touch(b)
       touch(assert(nsbox.box(id)))
