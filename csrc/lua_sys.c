@@ -6,6 +6,7 @@
 #include "const.h"
 
 #include <errno.h>
+#include <linux/limits.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -335,19 +337,29 @@ static int l_write_nosig(lua_State *L)
     return 1;
 }
 
+/* ---- extended attributes ---- */
+
+/* fgetxattr(fd, name) -> its value | nil, message, errno. ENODATA: the file has no attribute of this name. */
+static int l_fgetxattr(lua_State *L)
+{
+    luaL_Buffer b;
+    int fd = nsbL_checkfd(L, 1);
+    const char *name = luaL_checkstring(L, 2);
+    char *to = luaL_buffinitsize(L, &b, XATTR_SIZE_MAX);
+    ssize_t n = fgetxattr(fd, name, to, XATTR_SIZE_MAX);
+    if (n < 0) return nsbL_fail(L, errno, "fgetxattr");
+    luaL_pushresultsize(&b, (size_t)n);
+    return 1;
+}
+
 /* ---- the table ---- */
 
-static const luaL_Reg functions[] = {{"clone", l_clone},
-                                     {"_exit", l_exit},
-                                     {"execve", l_execve},
-                                     {"waitid", l_waitid},
-                                     {"getgroups", l_getgroups},
-                                     {"gethostname", l_gethostname},
-                                     {"clock", l_clock},
-                                     {"nanosleep", l_nanosleep},
-                                     {"poll", l_poll},
-                                     {"write_nosig", l_write_nosig},
-                                     {NULL, NULL}};
+static const luaL_Reg functions[] = {{"clone", l_clone},         {"_exit", l_exit},
+                                     {"execve", l_execve},       {"waitid", l_waitid},
+                                     {"getgroups", l_getgroups}, {"gethostname", l_gethostname},
+                                     {"clock", l_clock},         {"nanosleep", l_nanosleep},
+                                     {"poll", l_poll},           {"write_nosig", l_write_nosig},
+                                     {"fgetxattr", l_fgetxattr}, {NULL, NULL}};
 
 void nsbL_open_sys(lua_State *L) { luaL_setfuncs(L, functions, 0); }
 

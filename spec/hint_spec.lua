@@ -1,4 +1,5 @@
 local assert = require "luassert"
+local helper = require "spec.helper"
 local hint = require "nsbox.hint"
 local probe = require "nsbox.probe"
 
@@ -6,7 +7,7 @@ local probe = require "nsbox.probe"
 local function with(found)
   local real = probe.probe
   probe.probe = function() return found end
-  finally(function() probe.probe = real end)
+  helper.cleanup(function() probe.probe = real end)
 end
 
 describe("nsbox.hint", function()
@@ -15,7 +16,9 @@ describe("nsbox.hint", function()
     for _, call in ipairs { "clone", "write_file", "namespaces" } do
       assert.equal("they are off: turn them on", hint.of({ call }, "EPERM"))
     end
-    assert.equal("they are off: turn them on", hint.of({ "clone" }, "ENOSPC"))
+    for _, name in ipairs { "ENOSPC", "EACCES", "ENOSYS" } do
+      assert.equal("they are off: turn them on", hint.of({ "clone" }, name))
+    end
   end)
 
   it("knows overlays and proc", function()
@@ -38,6 +41,18 @@ describe("nsbox.hint", function()
     assert.matches("needs root", hint.of({ "setns" }, "EPERM"))
   end)
 
+  it("names the kind of namespaces of which there may be none", function()
+    with { userns = { ok = true } }
+    local facts = require "nsbox.probe.facts"
+    local look = facts.look
+    facts.look = function() return { zero_limit = "user.max_net_namespaces" } end
+    helper.cleanup(function() facts.look = look end)
+    for _, call in ipairs { "clone", "namespaces", "unshare" } do
+      assert.equal("user.max_net_namespaces is 0: sysctl -w user.max_net_namespaces=10000", hint.of({ call }, "ENOSPC"))
+    end
+    assert.matches("no space", hint.of({ "mkdirat" }, "ENOSPC"))
+  end)
+
   it("has none for what it does not know", function()
     assert.is_nil(hint.of({ "mkdirat" }, "EROFS"))
     assert.is_nil(hint.of({ "mkdirat" }, nil))
@@ -49,8 +64,9 @@ describe("nsbox.hint", function()
       asked[name] = true
       return { ok = false, why = name }
     end }))
-    for _, call in ipairs { "clone", "write_file", "namespaces", "fsconfig", "fsopen", "fsmount" } do
-      for _, name in ipairs { "EPERM", "EINVAL", "ENODEV", "ENOSPC" } do
+    for _, call in ipairs { "clone", "write_file", "namespaces", "fsconfig", "fsopen", "fsmount", "mount_setattr",
+      "move_mount" } do
+      for _, name in ipairs { "EPERM", "EACCES", "EINVAL", "ENODEV", "ENOSPC", "ENOSYS" } do
         hint.of({ call }, name)
       end
     end

@@ -3,7 +3,9 @@
  *   probe tiocsti    tries by every descriptor to take its terminal, and to type "typed" into it; says for
  *                    each what came of it
  *   probe reach PID  tries to trace that process, to read and write its memory, to get its descriptors; the
- * same probe abort, probe segv   end so */
+ *                    same
+ *   probe ids        says its ids (real, effective, saved), its capabilities, and whether it may gain more
+ *   probe abort, probe segv   end so */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -72,6 +74,19 @@ static int reach(pid_t pid)
     return fflush(stdout);
 }
 
+static int ids(void)
+{
+    unsigned id[6];
+    char line[256];
+    FILE *status = fopen("/proc/self/status", "r");
+    syscall(SYS_getresuid, id, id + 1, id + 2);
+    syscall(SYS_getresgid, id + 3, id + 4, id + 5);
+    printf("Uid: %u %u %u\nGid: %u %u %u\n", id[0], id[1], id[2], id[3], id[4], id[5]);
+    while (status && fgets(line, sizeof line, status))
+        if (strncmp(line, "Cap", 3) == 0 || strncmp(line, "NoNewPrivs", 10) == 0) fputs(line, stdout);
+    return status ? fclose(status) | fflush(stdout) : 1;
+}
+
 static int segv(void)
 {
     volatile int *nowhere = (volatile int *)(uintptr_t)getpagesize() - 1; /* the first page is never mapped */
@@ -82,6 +97,7 @@ int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "tiocsti") == 0) return tiocsti();
     if (argc == 3 && strcmp(argv[1], "reach") == 0) return reach(atoi(argv[2]));
+    if (argc == 2 && strcmp(argv[1], "ids") == 0) return ids();
     if (argc == 2 && strcmp(argv[1], "abort") == 0) abort();
     if (argc == 2 && strcmp(argv[1], "segv") == 0) return segv();
     fprintf(stderr, "probe: what?\n");

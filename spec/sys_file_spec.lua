@@ -122,6 +122,19 @@ describe("sys.stat", function()
   end)
 end)
 
+describe("sys.fgetxattr", function()
+  it("gives what fsetxattr gave", function()
+    local path = helper.tmpdir() .. "/file"
+    helper.write(path, "")
+    local fd <close> = assert(sys.open(path, "rdwr"))
+    local ok, why = sys.fsetxattr(fd, "user.nsbox", "a\0b")
+    if not ok then helper.skip("needs a file system with user xattrs: " .. why) end
+    assert.equal("a\0b", sys.fgetxattr(fd, "user.nsbox"))
+    assert.same({ nil, "fgetxattr: No data available", sys.ENODATA }, { sys.fgetxattr(fd, "user.other") })
+    assert.equal(sys.EBADF, select(3, sys.fgetxattr(4711, "user.nsbox")))
+  end)
+end)
+
 describe("sys.readdir", function()
   it("lists the names, sorted, by path and by descriptor, again and again", function()
     local dir = helper.tmpdir()

@@ -99,10 +99,11 @@ end
 -- ---- the record ----
 
 local function record_of(task, making, request)
-  local pid = task.process:pid()
+  local pid, fd = task.process:pid(), task.process:fileno()
   return {
     id = task.id, name = making.name, labels = request.opts.labels, image = task.image, command = task.command,
-    created = os.time(), clock = sys.clock(), pid = pid, started = pid and state.started_at(pid), worker = sys.getpid(),
+    created = os.time(), clock = sys.clock(), pid = pid, started = pid and fd and state.started_at(pid, fd) or nil,
+    worker = sys.getpid(),
     config = task.config, is_pid1 = task.is_pid1, has_init = task.has_init,
     notes = task.notes, check = task.check or false,
     stop_signal = task.stop_signal, stop_timeout = task.stop_timeout, verb = task.verb,

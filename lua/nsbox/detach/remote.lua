@@ -66,7 +66,7 @@ local function open_process(record)
   local started
   local fd, text, errno = sys.pidfd_open(record.pid)
   if fd then
-    started, text, errno = state.started_at(record.pid)
+    started, text, errno = state.started_at(record.pid, fd)
   end
   if fd and started and started == record.started and not no_process[select(3, sys.pidfd_send_signal(fd, 0)) or 0] then
     p.fd = fd

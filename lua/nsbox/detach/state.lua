@@ -105,19 +105,25 @@ local function read_kernel(path)
   return text
 end
 
---- When a process was started: the boot, and clock ticks since; with its pid that says which process is meant; proc(5).
--- nil, message, errno: ENOENT or ESRCH when there is none. A record may outlive a boot, in /tmp.
-local function started_at(pid)
+--- Which process is meant by a pid that another may get: the boot, clock ticks since, and the number of the pidfd's
+-- inode, which Linux 6.9 gives to one process alone: within a tick, 10 ms, a pid may be given anew. proc(5).
+-- fd: a pidfd of it. nil, message, errno: ENOENT or ESRCH when there is none. A record may outlive a boot, in /tmp.
+local function started_at(pid, fd)
   local text, message, errno = read_kernel(("/proc/%d/stat"):format(pid))
   if not text then
     return nil, message, errno
   end
-  local boot
+  local boot, stat
   boot, message, errno = read_kernel "/proc/sys/kernel/random/boot_id"
   if not boot and errno ~= sys.ENOENT then
     return nil, message, errno
   end
-  return (boot or "?"):match "%S+" .. " " .. text:match "%) (.*)":match(("%S+ "):rep(19) .. "(%d+)")
+  stat, message, errno = sys.fstat(fd)
+  if not stat then
+    return nil, message, errno
+  end
+  local ticks = text:match "%) (.*)":match(("%S+ "):rep(19) .. "(%d+)")
+  return ("%s %s %d"):format((boot or "?"):match "%S+", ticks, stat.ino)
 end
 
 -- ---- names ----

@@ -1,10 +1,13 @@
 -- probe/caller.lua: settings that bear on the caller, the caller itself, and the programs it may use.
 
+local facts = require "nsbox.probe.facts"
 local file = require "nsbox.probe.file"
+local reason = require "nsbox.probe.reason"
 local sys = require "nsbox.sys"
 
 local HEAD = 4096 -- holds an ELF header and, in practice, the program headers
 local PT_INTERP = 3
+local SET_USER_ID = 2048 -- 04000
 
 local caller = {}
 
@@ -24,7 +27,7 @@ end
 function caller.apparmor()
   return setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", function(v) return v == 0 end,
     "user namespaces give no rights to programs without a profile of their own",
-    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0")
+    reason.apparmor_fix_for(facts.program()))
 end
 
 function caller.unprivileged_userns_clone()
@@ -41,7 +44,7 @@ end
 
 function caller.no_new_privs()
   if sys.prctl("get_no_new_privs", 0, 0, 0, 0) == 1 then
-    return { ok = false, value = 1, why = "set for the caller: newuidmap gains nothing for it",
+    return { ok = false, value = 1, why = "no_new_privs is set for the caller: newuidmap gains nothing for it",
       fix = "start the caller without it" }
   end
   return { ok = true, value = 0, why = "not set for the caller: newuidmap may work for it" }
@@ -77,6 +80,17 @@ local function ranges(path, uid, name)
   return own, top
 end
 
+-- What to say to one of whom a list has no range: where, and the narrowest way to get one there.
+local function missing(uid, name, files, first)
+  local range, flags = ("%d-%d"):format(first, first + 65535), {}
+  for i, path in ipairs(files) do
+    flags[i] = ("--add-%ss %s"):format(path:match "[^/]*$", range)
+  end
+  return ("no ranges for %s in %s"):format(name or uid, table.concat(files, " and ")),
+    name and ("usermod %s %s"):format(table.concat(flags, " "), name)
+    or ("echo %d:%d:65536 | tee -a %s"):format(uid, first, table.concat(files, " "))
+end
+
 function caller.subids()
   local uid = sys.geteuid()
   local name = user_name(uid)
@@ -84,26 +98,87 @@ function caller.subids()
   local gids, gid_top = ranges("/etc/subgid", uid, name)
   if #uids > 0 and #gids > 0 then
     return { ok = true, value = ("uids %s, gids %s"):format(table.concat(uids, " "), table.concat(gids, " ")) }
+  elseif uid == 0 then
+    return { ok = false, why = "root has none, and needs none" }
   end
-  local range = ("%d-%d"):format(math.max(top, gid_top), math.max(top, gid_top) + 65535)
-  return { ok = false, why = uid == 0 and "root has none, and needs none" or "no ranges in /etc/subuid and /etc/subgid",
-    fix = uid ~= 0 and ("usermod --add-subuids %s --add-subgids %s %s"):format(range, range, name or uid) or nil }
+  local files = { #uids == 0 and "/etc/subuid" or nil }
+  files[#files + 1] = #gids == 0 and "/etc/subgid" or nil
+  local why, fix = missing(uid, name, files, math.max(top, gid_top))
+  return { ok = false, why = why, fix = fix }
 end
 
 -- ---- programs ----
 
--- By the paths that distributions use, never by PATH.
-function caller.newuidmap()
-  local kinds = {}
-  for _, program in ipairs { "/usr/bin/newuidmap", "/usr/bin/newgidmap" } do
-    local stat = sys.stat(program)
-    if not stat or stat.type ~= "file" then
-      return { ok = false, why = program .. " is not there", fix = "apt-get install uidmap" }
-    end
-    local setuid = stat.uid == 0 and tonumber(stat.mode, 8) & 2048 ~= 0
-    kinds[setuid and "setuid" or "not setuid: file capabilities, if any"] = true
+-- By the paths that distributions use, never by PATH; each with the capability that it needs, by linux/capability.h.
+local id_programs = { { "/usr/bin/newuidmap", "cap_setuid", 7 }, { "/usr/bin/newgidmap", "cap_setgid", 6 } }
+
+-- Where the mount is that an open file lies on, and its flags. proc(5), mountinfo.
+local function mount_of(fd)
+  local id = (file.read(("/proc/self/fdinfo/%d"):format(fd:fileno())) or ""):match "mnt_id:%s*(%d+)"
+  local list = "\n" .. (file.read "/proc/self/mountinfo" or "")
+  return list:match(("\n%s %%d+ %%S+ %%S+ (%%S+) (%%S+)"):format(id or "none"))
+end
+
+-- By linux/capability.h, vfs_cap_data. nil: it cannot be known.
+local function has_capability(fd, bit)
+  local data, _, errno = sys.fgetxattr(fd, "security.capability")
+  if not data then
+    return errno ~= sys.ENODATA and errno ~= sys.EOPNOTSUPP and nil
   end
-  return { ok = true, value = next(kinds) }
+  local effective, permitted = string.unpack("<I4I4", data .. ("\0"):rep(8))
+  return effective & 1 == 1 and permitted >> bit & 1 == 1
+end
+
+-- What the exec of one gives it: "setuid" or "file capabilities" | nil, why, fix.
+local function rights_of(program, cap, bit)
+  local stat = sys.stat(program)
+  if not stat or stat.type ~= "file" then
+    return nil, program .. " is not there", "apt-get install uidmap"
+  end
+  local fd <close> = sys.open(program, "rdonly") or sys.open(program, "path")
+  local point, flags = "", ""
+  if fd then
+    point, flags = mount_of(fd)
+  end
+  local setuid = tonumber(stat.mode, 8) & SET_USER_ID ~= 0
+  if flags and flags:find "%f[%l]nosuid%f[^%l]" then
+    return nil, ("%s gains nothing: %s is mounted nosuid"):format(program, point),
+      "mount -o remount,bind,suid " .. point
+  elseif setuid and stat.uid == 0 then
+    return "setuid"
+  elseif fd and has_capability(fd, bit) ~= false then
+    return "file capabilities"
+  elseif stat.uid == file.number "/proc/sys/kernel/overflowuid" then
+    return nil, ("%s gains nothing: its owner has no number in the caller's user namespace"):format(program),
+      "start the caller outside that namespace"
+  elseif stat.uid ~= 0 then
+    return nil, ("%s gains nothing: it is uid %d's, not root's"):format(program, stat.uid),
+      ("chown root %s && chmod u+s %s"):format(program, program)
+  end
+  return nil, ("%s is neither set-user-ID nor has it %s"):format(program, cap), "chmod u+s " .. program
+end
+
+function caller.newuidmap()
+  local value
+  for _, row in ipairs(id_programs) do
+    local rights, why, fix = rights_of(table.unpack(row))
+    if not rights then
+      return { ok = false, why = why, fix = fix }
+    end
+    value = rights
+  end
+  return { ok = true, value = value }
+end
+
+--- Why newuidmap and newgidmap cannot give the caller the subordinate ids that are its, and the narrowest fix; nil when
+-- nothing is known to be in their way.
+function caller.no_newuidmap()
+  for _, name in ipairs { "no_new_privs", "newuidmap", "subids" } do
+    local row = caller[name]()
+    if not row.ok then
+      return row.why, row.fix
+    end
+  end
 end
 
 local function is_static(head)

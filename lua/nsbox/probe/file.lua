@@ -8,9 +8,9 @@ local function read(path)
   if not f then
     return nil
   end
-  local text = f:read(LIMIT)
+  local text, message = f:read(LIMIT)
   f:close()
-  return text
+  return text or not message and "" or nil -- read() has nil for an empty one
 end
 
 --- The first line, or nil.

@@ -1,23 +1,12 @@
 -- probe/trial.lua: features that are really tried, each by a tiny plan that ends in nsbox's own program of no effect.
 
 local core = require "nsbox.core"
-local file = require "nsbox.probe.file"
+local facts = require "nsbox.probe.facts"
 local fresh = require "nsbox.plan.fresh"
 local reason = require "nsbox.probe.reason"
 local sys = require "nsbox.sys"
 
 local trying = false -- a trial that fails must not be explained by another trial
-
--- What the reasons are drawn from.
-local function facts()
-  return {
-    euid = sys.geteuid(),
-    max_user_namespaces = file.number "/proc/sys/user/max_user_namespaces",
-    unprivileged_userns_clone = file.number "/proc/sys/kernel/unprivileged_userns_clone",
-    apparmor = file.number "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-    seccomp = tonumber(file.status "Seccomp" or ""),
-  }
-end
 
 local function guard(add, why)
   add { "prctl", "set_pdeathsig", "kill", why = why }
@@ -78,7 +67,7 @@ end
 local function try(flags, steps, value)
   local process, err = start(flags, steps)
   if not process then
-    local why, fix = reason.of(err, facts())
+    local why, fix = reason.of(err, facts.look())
     return { ok = false, why = why, fix = fix }
   end
   process:close()
