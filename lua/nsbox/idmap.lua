@@ -30,12 +30,9 @@ end
 --- The map that boxes of this caller can have at most: { uid = rows, gid = rows, setgroups = whether groups can be
 -- set, why_single = why it is the caller's own id alone, or nil }. Nothing is tried.
 local function of_caller(host)
-  local caller = require "nsbox.probe.caller"
-  for _, name in ipairs { "subids", "newuidmap", "no_new_privs" } do
-    local row = caller[name]()
-    if not row.ok then
-      return single(host, row.fix and ("%s: %s"):format(row.why, row.fix) or row.why)
-    end
+  local why, fix = require("nsbox.probe.caller").no_newuidmap()
+  if why then
+    return single(host, fix and ("%s: %s"):format(why, fix) or why)
   end
   local name = subid.user_name(host.euid)
   local maps = {

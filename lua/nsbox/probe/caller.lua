@@ -3,6 +3,7 @@
 local facts = require "nsbox.probe.facts"
 local file = require "nsbox.probe.file"
 local reason = require "nsbox.probe.reason"
+local subid = require "nsbox.subid"
 local sys = require "nsbox.sys"
 
 local HEAD = 4096 -- holds an ELF header and, in practice, the program headers
@@ -58,26 +59,23 @@ function caller.threads()
   return { ok = true, value = n, why = "boxes start as ever; sys.unshare of a user namespace needs a single thread" }
 end
 
-local function user_name(uid)
-  for line in (file.read "/etc/passwd" or ""):gmatch "[^\n]+" do
-    local name, number = line:match "^([^:]+):[^:]*:(%d+):"
-    if tonumber(number) == uid then
-      return name
-    end
+local function ranges_text(list)
+  local words = {}
+  for i, range in ipairs(list) do
+    words[i] = ("%d:%d"):format(range.first, range.count)
   end
+  return table.concat(words, " ")
 end
 
--- The ranges of a user, by name or number, and where the ranges of all end. subuid(5).
-local function ranges(path, uid, name)
-  local own, top = {}, 100000
-  for who, first, count in (file.read(path) or ""):gmatch "([^:\n]+):(%d+):(%d+)" do
-    first, count = tonumber(first), tonumber(count)
-    if (who == name or who == tostring(uid)) and count > 0 then
-      own[#own + 1] = ("%d:%d"):format(first, count)
+-- The first id behind the ranges of all; distributions begin at 100000.
+local function free_id()
+  local top = 100000
+  for _, path in ipairs { subid.UIDS, subid.GIDS } do
+    for _, range in ipairs(subid.read(path)) do
+      top = math.max(top, range.first + range.count)
     end
-    top = math.max(top, first + count)
   end
-  return own, top
+  return top
 end
 
 -- What to say to one of whom a list has no range: where, and the narrowest way to get one there.
@@ -93,17 +91,16 @@ end
 
 function caller.subids()
   local uid = sys.geteuid()
-  local name = user_name(uid)
-  local uids, top = ranges("/etc/subuid", uid, name)
-  local gids, gid_top = ranges("/etc/subgid", uid, name)
+  local name = subid.user_name(uid)
+  local uids, gids = subid.of(subid.UIDS, name, uid), subid.of(subid.GIDS, name, uid)
   if #uids > 0 and #gids > 0 then
-    return { ok = true, value = ("uids %s, gids %s"):format(table.concat(uids, " "), table.concat(gids, " ")) }
+    return { ok = true, value = ("uids %s, gids %s"):format(ranges_text(uids), ranges_text(gids)) }
   elseif uid == 0 then
     return { ok = false, why = "root has none, and needs none" }
   end
-  local files = { #uids == 0 and "/etc/subuid" or nil }
-  files[#files + 1] = #gids == 0 and "/etc/subgid" or nil
-  local why, fix = missing(uid, name, files, math.max(top, gid_top))
+  local files = { #uids == 0 and subid.UIDS or nil }
+  files[#files + 1] = #gids == 0 and subid.GIDS or nil
+  local why, fix = missing(uid, name, files, free_id())
   return { ok = false, why = why, fix = fix }
 end
 
