@@ -1,5 +1,6 @@
 -- config.lua: options and the image's defaults -> a configuration in the terms of the OCI runtime specification.
 
+local capabilities = require "nsbox.config.capabilities"
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local process = require "nsbox.config.process"
@@ -96,6 +97,14 @@ local function time_offsets(time)
   }
 end
 
+-- OCI 1.2 names this flag no more than the kernel does: ADDR_NO_RANDOMIZE of personality(2).
+local function personality(set)
+  if not set or not next(set) then
+    return nil
+  end
+  return { domain = set.linux32 and "LINUX32" or "LINUX", flags = { set.no_aslr and "ADDR_NO_RANDOMIZE" or nil } }
+end
+
 -- As root: all ids, as they are. Else one id: root inside is the caller outside.
 local function mapping(host, own)
   if host.root.ok then
@@ -180,6 +189,20 @@ local function sealed(verb, host)
   return not no_command[verb] and not host.own_program.ok or nil
 end
 
+local function linux_of(o, host)
+  local ns = o.namespaces
+  return {
+    namespaces = namespaces(o),
+    uidMappings = ns.user.new and mapping(host, host.euid) or nil,
+    gidMappings = ns.user.new and mapping(host, host.egid) or nil,
+    timeOffsets = time_offsets(ns.time),
+    sysctl = o.sysctls and next(o.sysctls) and o.sysctls or nil,
+    personality = personality(o.personality),
+    maskedPaths = masked,
+    readonlyPaths = read_only,
+  }
+end
+
 --- Makes the configuration; parts of it are shared between boxes, and not to be changed. `o` is what options.check
 -- returned, `image` what image.resolve did, `host` a probe table. Returns config | nil, err, errno (kinds image,
 -- unsupported).
@@ -188,27 +211,23 @@ local function config(verb, o, image, cmd, host, id)
   if not ok then
     return nil, err, errno
   end
-  local args
+  local ns, args, caps = o.namespaces
   args, err, errno = arguments(verb, o, image, cmd)
   if not args then
     return nil, err, errno
   end
-  local ns = o.namespaces
+  caps, err, errno = capabilities.settle(verb, o, nil, ns.user.new == false, o.disable_userns)
+  if not caps then
+    return nil, err, errno
+  end
   return {
     ociVersion = "1.0.2",
-    process = process.main(o, image, args),
+    process = process.main(o, image, args, caps),
     root = { path = image.root, readonly = o.read_only or false },
     hostname = ns.uts.new and (o.hostname or id) or nil,
     domainname = o.domainname,
     mounts = all_mounts(o, image, host),
-    linux = {
-      namespaces = namespaces(o),
-      uidMappings = ns.user.new and mapping(host, host.euid) or nil,
-      gidMappings = ns.user.new and mapping(host, host.egid) or nil,
-      timeOffsets = time_offsets(ns.time),
-      maskedPaths = masked,
-      readonlyPaths = read_only,
-    },
+    linux = linux_of(o, host),
     nsbox = {
       layer = "discard",
       host = image.host,
@@ -218,26 +237,14 @@ local function config(verb, o, image, cmd, host, id)
       idle = cmd == false or nil,
       fds = fd_numbers(o.fds),
       call = verb == "call" or nil,
+      affinity = o.affinity,
+      disable_userns = o.disable_userns or nil,
       stop_signal = o.stop_signal or image.config.StopSignal or "TERM",
     },
   }
 end
 
 -- ---- a process that is added to a box ----
-
---- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
--- protections, and the main process's user, environment and working directory where the options name none. Returns
--- config | nil, err, errno (kind unsupported).
-local function joining(verb, box, o, cmd, host)
-  local ok, err, errno = one_id(verb, o, host)
-  if not ok then
-    return nil, err, errno
-  end
-  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
-  return { ociVersion = box.ociVersion, process = process.joining(box.process, o, args), root = box.root,
-    mounts = box.mounts, linux = box.linux,
-    nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil, sealed = sealed(verb, host) } }
-end
 
 --- Whether a box has a namespace that is not the caller's: of its own, or joined.
 local function has_namespace(c, kind)
@@ -247,6 +254,27 @@ local function has_namespace(c, kind)
     end
   end
   return false
+end
+
+--- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
+-- protections, and the main process's user, environment and working directory where the options name none. Returns
+-- config | nil, err, errno (kind unsupported).
+local function joining(verb, box, o, cmd, host)
+  local ok, err, errno = one_id(verb, o, host)
+  if not ok then
+    return nil, err, errno
+  end
+  local shared = not has_namespace(box, "user")
+  local caps
+  caps, err, errno = capabilities.settle(verb, o, box.process.capabilities.bounding, shared, box.nsbox.disable_userns)
+  if not caps then
+    return nil, err, errno
+  end
+  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
+  return { ociVersion = box.ociVersion, process = process.joining(box.process, o, args, caps), root = box.root,
+    mounts = box.mounts, linux = box.linux,
+    nsbox = { affinity = o.affinity or box.nsbox.affinity, fds = fd_numbers(o.fds),
+      call = verb == "box:call" or nil, sealed = sealed(verb, host) } }
 end
 
 return { config = config, joining = joining, has_namespace = has_namespace, default_path = process.default_path }

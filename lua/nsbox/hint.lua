@@ -1,5 +1,8 @@
 -- hint.lua: what to do about a step that failed: the probe's answer for what it is about.
 
+local file = require "nsbox.probe.file"
+local limits = require "nsbox.options.limits"
+
 -- call, errno -> the feature whose probe explains it. The first row that fits wins.
 local rows = {
   { call = "clone", name = "ENOSPC", feature = "userns" },
@@ -13,6 +16,12 @@ local rows = {
   { call = "geteuid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
   { call = "getegid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
   { call = "dup3", name = "EBADF", text = "the number is beyond the caller's limit of open descriptors: ulimit -n" },
+  { call = "raise_limit", name = "EPERM", ask = function(step)
+    local hard = limits.hard_in(file.read "/proc/self/limits", step[2])
+    return ("the caller's own hard limit is %s: raise that, or ask for no more"):format(hard or "unknown")
+      .. (step[2] == "nofile" and "; none may be above sysctl fs.nr_open" or "")
+  end },
+  { call = "setpriority", name = "EACCES", text = "ask for a higher number, or start the caller with more rights" },
   { name = "EMFILE", text = "the caller's limit of open descriptors is reached: ulimit -n" },
   { name = "ENFILE", text = "the system's limit of open descriptors is reached: sysctl fs.file-max" },
   { call = "namespaces", name = "ENOSPC", feature = "userns" },
@@ -52,6 +61,8 @@ local function of(step, name)
       local ok, text = true, row.text
       if row.feature then
         ok, text = pcall(ask_probe, row.feature)
+      elseif row.ask then
+        ok, text = pcall(row.ask, step)
       end
       if ok and text then
         return text

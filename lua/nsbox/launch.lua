@@ -96,11 +96,19 @@ local function at_barrier(start, launch, number, ...)
   return go(launch, number)
 end
 
+-- A step may have `unsupported`: what it means when it reads back something else, or fails with an errno of `refused`.
+local function refusal(step, errno)
+  local name = core.errno_name(errno)
+  return step.unsupported and (errno == sys.EPROTO or name and (step.refused or ""):find(name, 1, true)) and name
+end
+
 local function explain_failure(start, number, errno, root)
   local step = start.plan[number] and param.bind(start.plan[number], start.params)
-  if step and step.unsupported and errno == sys.EPROTO then
+  local refused = step and errno ~= 0 and refusal(step, errno)
+  if refused then
     return error_.fail { kind = "unsupported", verb = start.verb, step = number, message = step.unsupported,
-      hint = hint.of(step, "EPROTO") }
+      errno = errno ~= sys.EPROTO and errno or nil, name = errno ~= sys.EPROTO and refused or nil,
+      hint = hint.of(step, refused) }
   end
   local is_program = step and step[1] == "execve" and (step[2] ~= "@program" or errno == sys.E2BIG)
   if is_program and errno ~= 0 and start.config then

@@ -1,11 +1,9 @@
 -- config/process.lua: the process of a configuration: whose it is, its environment, and its rights.
 
--- docker's default set (moby profiles, 14 capabilities).
-local capabilities = {
-  "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-  "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE",
-  "CAP_SETFCAP",
-}
+local capabilities = require "nsbox.config.capabilities"
+local limits = require "nsbox.options.limits"
+
+local UMASK = 18 -- 0022
 
 local default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -39,20 +37,17 @@ local function environment(o, image, user)
   return merged(map, o.env)
 end
 
-local no_capabilities = {}
-
-local function user_of(o)
-  return { uid = o.user and o.user.uid or 0, gid = o.user and o.user.gid or 0, umask = 18 }
+local function user_of(o, umask)
+  return { uid = o.user and o.user.uid or 0, gid = o.user and o.user.gid or 0, umask = o.umask or umask }
 end
 
-local function capabilities_of(user)
-  local own = user.uid == 0 and capabilities or no_capabilities
-  return { bounding = capabilities, permitted = own, effective = own, inheritable = {}, ambient = {} }
+local function scheduler(nice)
+  return nice and { policy = "SCHED_OTHER", nice = nice } or nil
 end
 
---- The main process. args: its arguments, as strings.
-local function main(o, image, args)
-  local user = user_of(o)
+--- The main process. args: its arguments, as strings; caps: as capabilities.settle() has them.
+local function main(o, image, args, caps)
+  local user = user_of(o, UMASK)
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
@@ -60,8 +55,11 @@ local function main(o, image, args)
     args = args,
     env = environment(o, image, user),
     cwd = o.workdir or image.config.WorkingDir or "/",
-    capabilities = capabilities_of(user),
-    noNewPrivileges = true,
+    capabilities = capabilities.lists(user, caps),
+    noNewPrivileges = o.no_new_privs ~= false,
+    rlimits = limits.list(o.rlimits),
+    oomScoreAdj = o.oom_score_adj,
+    scheduler = scheduler(o.nice),
   }
 end
 
@@ -83,9 +81,28 @@ local function joining_environment(first, o, user)
   return merged(map, o.env)
 end
 
---- A process that is added: the main process's user, environment and working directory where the options name none.
-local function joining(first, o, args)
-  local user = o.user and user_of(o) or first.user
+local function joining_user(first, o)
+  if o.user or o.umask and o.umask ~= first.user.umask then
+    local user = user_of(o, first.user.umask)
+    if not o.user then
+      user.uid, user.gid, user.additionalGids = first.user.uid, first.user.gid, first.user.additionalGids
+    end
+    return user
+  end
+  return first.user
+end
+
+local function own_or_first(own, first)
+  if own == nil then
+    return first
+  end
+  return own
+end
+
+--- A process that is added: the main process's user, environment, working directory, limits and so on where the
+-- options name none.
+local function joining(first, o, args, caps)
+  local user = joining_user(first, o)
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
@@ -93,8 +110,11 @@ local function joining(first, o, args)
     args = args,
     env = joining_environment(first, o, user),
     cwd = o.workdir or first.cwd,
-    capabilities = capabilities_of(user),
-    noNewPrivileges = first.noNewPrivileges,
+    capabilities = capabilities.lists(user, caps),
+    noNewPrivileges = own_or_first(o.no_new_privs, first.noNewPrivileges),
+    rlimits = limits.list(o.rlimits, first.rlimits),
+    oomScoreAdj = own_or_first(o.oom_score_adj, first.oomScoreAdj),
+    scheduler = scheduler(o.nice) or first.scheduler,
   }
 end
 

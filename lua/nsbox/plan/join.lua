@@ -1,5 +1,6 @@
 -- plan/join.lua: which namespaces are entered, which are made, and the processes that takes.
 
+local attributes = require "nsbox.plan.attributes"
 local placeholder = require("nsbox.plan.param").placeholder
 
 -- OCI's names, the kernel's flags; in the order in which they are entered. later: not made by clone but by the box's
@@ -92,6 +93,7 @@ local function enter(box)
   if not inside then
     box.add { "getppid", expect = "@owner", why = "the caller lived until this guard stood" }
   end
+  attributes.raise(box)
   if box.nested and not inside then
     enter_keeper(box)
   end
@@ -145,6 +147,7 @@ local function enter_box(box)
   box.add { "clone", "vm,files", side = "parent", why = "a helper that shares the caller's memory" }
   guard(box, "die with the caller")
   box.add { "getppid", expect = "@owner", why = "the caller lived until this guard stood" }
+  attributes.raise(box)
   local before = box.ns.user == true and flags_of(box, function(ns) return joined(box, ns) end) or ""
   if before ~= "" and not box.host.root.ok then
     box.add { "setns", "@keeper", "newuser", why = "the keeper's user namespace, below which all boxes are" }
