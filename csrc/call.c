@@ -250,6 +250,7 @@ const struct nsb_call nsb_calls[] = {
     H(close_fds, "keep:K", NSB_NOTHING),
     H(if_up, "name:s!", NSB_NOTHING),
     H(same_file, "fd:d other:d", NSB_NOTHING),
+    H(other_mount, "fd:d path:s!", NSB_NOTHING),
     H(cap_bound, "keep:F(CAP)", NSB_NOTHING),
     H(check_caps, "permitted:F(CAP) bounding:F(CAP) inheritable:F(CAP)", NSB_NOTHING),
     H(check_ids, "uid:i gid:i groups:L", NSB_NOTHING),

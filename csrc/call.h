@@ -63,6 +63,7 @@ NSB_HIDDEN long nsb_write_file(const long *a);
 NSB_HIDDEN long nsb_close_fds(const long *a);
 NSB_HIDDEN long nsb_if_up(const long *a);
 NSB_HIDDEN long nsb_same_file(const long *a);
+NSB_HIDDEN long nsb_other_mount(const long *a);
 NSB_HIDDEN long nsb_cap_bound(const long *a);
 NSB_HIDDEN long nsb_check_caps(const long *a);
 NSB_HIDDEN long nsb_check_ids(const long *a);

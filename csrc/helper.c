@@ -138,6 +138,17 @@ long nsb_same_file(const long *a)
     return same ? 0 : -ESTALE;
 }
 
+/* other_mount(fd, path): 0 if the path is on another mount than the one that fd was opened through. Mounts
+ * have new numbers in a new mount namespace. Else -EPROTO. */
+long nsb_other_mount(const long *a)
+{
+    struct statx one, two;
+    long err = nsb_sys5(SYS_statx, a[0], "", AT_EMPTY_PATH, STATX_MNT_ID, &one);
+    if (err == 0) err = nsb_sys5(SYS_statx, AT_FDCWD, a[1], 0, STATX_MNT_ID, &two);
+    if (err < 0) return err;
+    return one.stx_mnt_id != two.stx_mnt_id ? 0 : -EPROTO;
+}
+
 static long in_bounding_set(unsigned cap) { return nsb_sys2(SYS_prctl, PR_CAPBSET_READ, cap); }
 
 /* cap_bound(keep): drops every capability outside the mask from the bounding set. */

@@ -125,6 +125,8 @@ describe("README's options", function()
     entrypoint = "list", ["absolute path"] = "path", input = "function", stdin = '"null"', stdout = '"capture"',
     stderr = '"stdout"', overflow = '"kill"', fds = "{ [n] =",
     ["function"] = "function",
+    capabilities = "list", rlimits = "map", sysctls = "map", ["oom score"] = "integer", nice = "integer",
+    cpus = "text", personality = "list", mode = "octal text",
   }
 
   it("are those that are built, each with its type and default", function()

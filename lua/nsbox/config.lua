@@ -97,7 +97,7 @@ local function time_offsets(time)
   }
 end
 
--- OCI 1.2 names this flag no more than the kernel does: ADDR_NO_RANDOMIZE of personality(2).
+-- OCI has a place for flags, and names none so far: the kernel's name stands there.
 local function personality(set)
   if not set or not next(set) then
     return nil
@@ -266,7 +266,7 @@ local function joining(verb, box, o, cmd, host)
   end
   local shared = not has_namespace(box, "user")
   local caps
-  caps, err, errno = capabilities.settle(verb, o, box.process.capabilities.bounding, shared, box.nsbox.disable_userns)
+  caps, err, errno = capabilities.settle(verb, o, box.process.capabilities, shared, box.nsbox.disable_userns)
   if not caps then
     return nil, err, errno
   end

@@ -54,8 +54,11 @@ local function ask_probe(feature)
 end
 
 --- A hint for a failed step ({}: for what is none) and the name of its errno, or nil: also when nothing is left to ask
--- the probe with.
+-- the probe with. A step may bring its own.
 local function of(step, name)
+  if step.hint then
+    return step.hint
+  end
   for _, row in ipairs(rows) do
     if (not row.call or row.call == step[1]) and row.name == name then
       local ok, text = true, row.text

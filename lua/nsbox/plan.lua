@@ -16,6 +16,7 @@ local phases = {
   join.open,             -- caller: get the namespaces to join
   join.enter,            -- first process: enter them and the keeper's pid namespace
   join.make,             -- hop: the fresh namespaces; from here on it is the box's own process
+  join.read_back,        -- what the kernel really made
   io_steps.descriptors,  -- only 0, 1, 2 and the plan's own descriptors stay open
   join.tell,
   uts.name,

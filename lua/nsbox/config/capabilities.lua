@@ -63,10 +63,10 @@ local function combined(base, add, set, drop)
   return base & ~drop.set | set
 end
 
---- Settles the options of capabilities. base: what the box has without them, as a list, or nil. shared: the box's user
--- namespace is the caller's. no_userns: the box may make no further user namespaces, so that it must not get the
--- capability by which it could allow itself some.
--- Returns { set = mask, ambient = mask } | nil, err, errno; raises on misuse.
+--- Settles the options of capabilities. base: of a process that is added, those of the main process as OCI has them.
+-- shared: the box's user namespace is the caller's. no_userns: the box may make no further user namespaces, so that it
+-- must not get the capability by which it could allow itself some.
+-- Returns { set = mask, ambient = mask } | nil, err, errno (kind unsupported); raises on misuse.
 local function settle(verb, o, base, shared, no_userns)
   local add, drop, ambient = o.cap_add or NONE, o.cap_drop or NONE, (o.cap_ambient or NONE).set
   local set = add.set
@@ -81,8 +81,10 @@ local function settle(verb, o, base, shared, no_userns)
     error_.misuse("nsbox.%s: option 'cap_add' must not name CAP_SYS_RESOURCE with disable_userns: %s", verb,
       "with it the box could allow itself user namespaces again")
   end
-  set = combined(base and caps.set_of(base) or default, add, set, drop) & ~(no_userns and RESOURCE or 0)
-  if o.cap_ambient and o.cap_ambient.all then
+  set = combined(base and caps.set_of(base.bounding) or default, add, set, drop) & ~(no_userns and RESOURCE or 0)
+  if not o.cap_ambient then
+    ambient = base and caps.set_of(base.ambient) & set or 0
+  elseif o.cap_ambient.all then
     ambient = set
   elseif ambient & ~set ~= 0 then
     error_.misuse("nsbox.%s: option 'cap_ambient' names %s, which the box has not: add it with cap_add", verb,

@@ -34,8 +34,8 @@ local function cpu_range(part)
   return first, last
 end
 
---- "0-1,3" as a list of numbers, in order.
-function attributes.cpus(v)
+-- As numbers, in order; nil, problem.
+local function cpus_of(v)
   local what = 'a list of CPUs such as "0-1,3"'
   if type(v) ~= "string" or v == "" or v:find ",," or v:find "^," or v:find ",$" then
     return must(what, v)
@@ -56,6 +56,11 @@ function attributes.cpus(v)
     list[#list + 1] = wanted[cpu] and cpu or nil
   end
   return list
+end
+
+function attributes.cpus(v)
+  local list, problem = cpus_of(v)
+  return list and v, problem
 end
 
 -- ---- personality ----
@@ -157,4 +162,4 @@ function attributes.sysctls(v)
   return checked
 end
 
-return { checkers = attributes, namespace_of = namespace_of }
+return { checkers = attributes, namespace_of = namespace_of, cpus_of = cpus_of }

@@ -1,5 +1,6 @@
 -- plan/attributes.lua: limits, priority, CPUs, personality, kernel parameters, and reading them back.
 
+local attributes = require "nsbox.options.attributes"
 local limits = require "nsbox.options.limits"
 
 local PRIO_PROCESS, SELF = 0, 0
@@ -20,9 +21,23 @@ local function oom_score(box)
   end
   box.add { "clone", "vm,files,vfork,parent", why = "a process whose OOM score is not the caller's" }
   box.add { "prctl", "set_pdeathsig", "kill", why = "die with the caller" }
+  local hidden = box.joining and not box.host.root.ok
+  if hidden then
+    box.add { "prctl", "set_dumpable", 1, 0, 0, 0, why = "a copy, not in the box yet: its files in /proc are its own" }
+  end
   box.add { "write_file", "cwd", "/proc/self/oom_score_adj", tostring(score), why = "how early the OOM killer takes it",
     refused = "EACCES,EPERM", unsupported = ("oom_score_adj cannot be %d here: below the caller's own it needs "
-      .. "CAP_SYS_RESOURCE"):format(score) }
+      .. "CAP_SYS_RESOURCE"):format(score),
+    hint = "ask for no less than the caller has (/proc/self/oom_score_adj)" }
+  if hidden then
+    box.add { "prctl", "set_dumpable", 0, 0, 0, 0, why = "and nobody else's from here on" }
+  end
+end
+
+--- Whether a process that is added can have its OOM score only as a copy: without root, one that shares the caller's
+-- memory, into which nobody may look, does not own its files in /proc.
+local function takes_copy(config, host)
+  return config.process.oomScoreAdj ~= nil and not host.root.ok
 end
 
 --- Before any namespace is entered: what takes rights over the machine, where the caller has such.
@@ -105,8 +120,8 @@ local function persona(box)
 end
 
 -- A cpu_set_t: words of the kernel's own order of bytes.
-local function mask_of(cpus)
-  local words = {}
+local function mask_of(text)
+  local cpus, words = attributes.cpus_of(text), {}
   for i = 1, cpus[#cpus] // WORD + 1 do
     words[i] = 0
   end
@@ -117,7 +132,7 @@ local function mask_of(cpus)
 end
 
 local function not_these(cpus)
-  return ("affinity: the caller may not run on all of the CPUs %s"):format(table.concat(cpus, ","))
+  return ("affinity: the caller may not run on all of the CPUs %s"):format(cpus)
 end
 
 --- Last of all: what the set-up itself could not live with.
@@ -167,8 +182,15 @@ local function kind(config)
     parts[#parts + 1] = tostring(v)
   end
   parts[#parts + 1] = linux.personality and table.concat(linux.personality.flags or {}, " ") or "-"
-  parts[#parts + 1] = config.nsbox.affinity and table.concat(config.nsbox.affinity, ",") or "-"
+  parts[#parts + 1] = config.nsbox.affinity or "-"
   return table.concat(parts, "\1")
 end
 
-return { raise = raise, parameters = parameters, apply = apply, read_back = read_back, kind = kind }
+return {
+  raise = raise,
+  takes_copy = takes_copy,
+  parameters = parameters,
+  apply = apply,
+  read_back = read_back,
+  kind = kind,
+}
