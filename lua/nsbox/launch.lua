@@ -195,7 +195,7 @@ end
 --   hidden    nobody may look into the caller's memory meanwhile
 --   copy      true: a copying clone
 --   child     for a plan that ends in `return`: called in the copy with the descriptor for results; never comes back
--- Returns the process | nil, err, errno (kinds setup, exec). Nothing half made stays.
+-- Returns the process | nil, err, errno (kinds setup, exec, unsupported). Nothing half made stays.
 local function run(start)
   start.slots, start.params = setmetatable({}, slots_mt), start.params or {}
   local _ <close> = start.slots

@@ -3,6 +3,7 @@ local box = require "spec.box"
 local caps = require "nsbox.options.caps"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
+local script = require "spec.script"
 local sys = require "nsbox.sys"
 helper.leakcheck { outside = true }
 setup(box.warm_shared)
@@ -91,6 +92,19 @@ describe("the capabilities of a box", function()
     if not missing[1] then return end
     local err = box.fails("unsupported", nil, "busybox", { "true" }, { cap_add = { missing[1] }, namespaces = shared })
     assert.matches("the caller itself has not " .. missing[1], err.message, 1, true)
+  end)
+
+  it("that root itself has not, of the default ones, end the start of a box that shares its user namespace", function()
+    if not helper.root() then helper.skip "needs root: without, a box has a user namespace of its own" end
+    script.succeeds([[
+      local nsbox = require "nsbox"
+      local opts = { namespaces = { user = false } }
+      local r, err = nsbox.run("busybox", { "true" }, opts)
+      assert(r == nil and err.kind == "unsupported" and err.message:find("has not all the capabilities", 1, true),
+        tostring(err))
+      opts.cap_drop = { "mknod" }
+      assert(assert(nsbox.run("busybox", { "true" }, opts)).ok)]],
+      { wrapper = { "/usr/bin/setpriv", "--bounding-set=-mknod" } })
   end)
 
   it("of an added process are the main one's, or its own", function()
@@ -302,9 +316,9 @@ describe("disable_userns", function()
 
   it("cannot be taken back by the box's root, whatever it may do", function()
     local file = "sys/user/max_user_namespaces"
-    local script = ("(echo 9 >/proc/%s) 2>/dev/null; mkdir /q && mount -t proc q /q && (echo 9 >/q/%s) 2>/dev/null; "
+    local attempt = ("(echo 9 >/proc/%s) 2>/dev/null; mkdir /q && mount -t proc q /q && (echo 9 >/q/%s) 2>/dev/null; "
       .. "cat /q/%s; unshare -U true 2>/dev/null; echo $?"):format(file, file, file)
-    assert.equal("0\n1\n", says(script, { disable_userns = true, cap_add = "all" }))
+    assert.equal("0\n1\n", says(attempt, { disable_userns = true, cap_add = "all" }))
     local b <close> = assert(nsbox.start("busybox", "sleep 60", { disable_userns = true, cap_add = "all" }))
     assert.matches("No space left", b:exec(TRY, { cap_add = "all" }).stdout, 1, true)
     local ok, text = pcall(b.exec, b, TRY, { cap_add = { "sys_resource" } })

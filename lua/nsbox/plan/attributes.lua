@@ -107,8 +107,8 @@ end
 
 -- ---- what the program gets ----
 
-local function persona(box)
-  local p = box.config.linux.personality
+local function persona(config)
+  local p = config.linux.personality
   if not p then
     return nil
   end
@@ -137,7 +137,7 @@ end
 
 --- Last of all: what the set-up itself could not live with.
 local function apply(box)
-  local process, cpus, number = box.config.process, box.config.nsbox.affinity, persona(box)
+  local process, cpus, number = box.config.process, box.config.nsbox.affinity, persona(box.config)
   if number then
     box.add { "personality", number, why = "how the kernel runs the program" }
   end
@@ -151,7 +151,7 @@ local function apply(box)
 end
 
 local function read_back(box)
-  local process, cpus, number = box.config.process, box.config.nsbox.affinity, persona(box)
+  local process, cpus, number = box.config.process, box.config.nsbox.affinity, persona(box.config)
   if number then
     box.add { "personality", ASK, expect = number, why = "read back: the personality" }
   end
@@ -167,9 +167,11 @@ local function read_back(box)
   end
 end
 
---- What a plan depends on, as text; "" for a box with none of these.
+--- What a plan depends on, as text; in which no two boxes that differ in these are alike.
 local function kind(config)
-  local process, linux, parts = config.process, config.linux, {}
+  local process, linux, nsbox, parts = config.process, config.linux, config.nsbox, {}
+  local named = { process.oomScoreAdj or "", nice_of(process) or "", tostring(nsbox.disable_userns),
+    persona(config) or "", nsbox.affinity or "" }
   for _, limit in ipairs(process.rlimits or {}) do
     parts[#parts + 1] = ("%s %d %d"):format(limit.type, limit.soft, limit.hard)
   end
@@ -177,13 +179,7 @@ local function kind(config)
     parts[#parts + 1] = name .. "=" .. text
   end
   table.sort(parts)
-  for _, v in ipairs { process.oomScoreAdj or false, nice_of(process) or false, config.nsbox.disable_userns or false,
-    linux.personality and linux.personality.domain or false } do
-    parts[#parts + 1] = tostring(v)
-  end
-  parts[#parts + 1] = linux.personality and table.concat(linux.personality.flags or {}, " ") or "-"
-  parts[#parts + 1] = config.nsbox.affinity or "-"
-  return table.concat(parts, "\1")
+  return table.concat(table.move(named, 1, #named, #parts + 1, parts), "\0")
 end
 
 return {

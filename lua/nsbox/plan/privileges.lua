@@ -52,8 +52,11 @@ local function drop(box)
   box.add { "prctl", "cap_ambient", 4, 0, 0, 0, why = "ambient capabilities: none (PR_CAP_AMBIENT_CLEAR_ALL)" }
   box.add { "cap_bound", cap_flags(sets.bounding), why = "what no program in the box can ever gain again" }
   change_ids(box)
+  local shared = not box.ns.user
   box.add { "capset", cap_flags(sets.permitted), cap_flags(sets.effective), cap_flags(sets.inheritable or none),
-    why = "capabilities from here on" }
+    why = "capabilities from here on", refused = "EPERM",
+    unsupported = shared and "the caller itself has not all the capabilities that the box is to have" or nil,
+    hint = shared and "cap_drop those, or give the box a user namespace of its own" or nil }
   for _, name in ipairs(sets.ambient or none) do
     box.add { "prctl", "cap_ambient", RAISE, caps.number(name), 0, 0,
       why = ("ambient: programs that it runs have %s (PR_CAP_AMBIENT_RAISE)"):format(name) }
