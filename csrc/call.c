@@ -71,6 +71,12 @@ static long call_setrlimit(const long *a)
     return nsb_sys4(SYS_prlimit64, 0, a[0], &limit, 0);
 }
 
+static long call_sched_setaffinity(const long *a)
+{
+    const struct nsb_bytes *mask = (const struct nsb_bytes *)a[0];
+    return nsb_sys3(SYS_sched_setaffinity, 0, mask->n, mask->at);
+}
+
 static long call_capset(const long *a)
 {
     struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -228,6 +234,10 @@ const struct nsb_call nsb_calls[] = {
     R(setresgid, "rgid:i egid:i sgid:i", NSB_NOTHING),
     C(setgroups, "groups:L", NSB_NOTHING),
     C(setrlimit, "resource:F(RLIMIT) soft:i hard:i", NSB_NOTHING),
+    R(setpriority, "which:i who:i prio:i", NSB_NOTHING),
+    R(getpriority, "which:i who:i", NSB_INTEGER),
+    C(sched_setaffinity, "mask:b", NSB_NOTHING),
+    R(personality, "persona:i", NSB_INTEGER),
     R(prctl, "option:F(PR) arg2:F(SIG) arg3:i arg4:i arg5:i", NSB_INTEGER),
     C(capset, "permitted:F(CAP) effective:F(CAP) inheritable:F(CAP)", NSB_NOTHING),
     R(setsid, "", NSB_INTEGER),
@@ -248,9 +258,13 @@ const struct nsb_call nsb_calls[] = {
     H(close_fds, "keep:K", NSB_NOTHING),
     H(if_up, "name:s!", NSB_NOTHING),
     H(same_file, "fd:d other:d", NSB_NOTHING),
+    H(other_mount, "fd:d path:s!", NSB_NOTHING),
     H(cap_bound, "keep:F(CAP)", NSB_NOTHING),
-    H(check_caps, "permitted:F(CAP) bounding:F(CAP)", NSB_NOTHING),
+    H(check_caps, "permitted:F(CAP) bounding:F(CAP) inheritable:F(CAP)", NSB_NOTHING),
     H(check_ids, "uid:i gid:i groups:L", NSB_NOTHING),
+    H(raise_limit, "resource:F(RLIMIT) hard:i", NSB_NOTHING),
+    H(check_rlimit, "resource:F(RLIMIT) soft:i hard:i", NSB_NOTHING),
+    H(check_affinity, "mask:b", NSB_NOTHING),
 };
 
 const unsigned nsb_ncalls = sizeof nsb_calls / sizeof nsb_calls[0];

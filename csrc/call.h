@@ -64,9 +64,13 @@ NSB_HIDDEN long nsb_write_file(const long *a);
 NSB_HIDDEN long nsb_close_fds(const long *a);
 NSB_HIDDEN long nsb_if_up(const long *a);
 NSB_HIDDEN long nsb_same_file(const long *a);
+NSB_HIDDEN long nsb_other_mount(const long *a);
 NSB_HIDDEN long nsb_cap_bound(const long *a);
 NSB_HIDDEN long nsb_check_caps(const long *a);
 NSB_HIDDEN long nsb_check_ids(const long *a);
+NSB_HIDDEN long nsb_raise_limit(const long *a);
+NSB_HIDDEN long nsb_check_rlimit(const long *a);
+NSB_HIDDEN long nsb_check_affinity(const long *a);
 
 /* A plan as the child reads it. It serves any number of starts, which differ in what their slots and
  * parameters hold. */

@@ -10,6 +10,7 @@
 #include <linux/prctl.h>
 #include <linux/sockios.h>
 #include <linux/stat.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #ifndef AT_EMPTY_PATH
@@ -137,6 +138,17 @@ long nsb_same_file(const long *a)
     return same ? 0 : -ESTALE;
 }
 
+/* other_mount(fd, path): 0 if the path is on another mount than the one that fd was opened through. Mounts
+ * have new numbers in a new mount namespace. Else -EPROTO. */
+long nsb_other_mount(const long *a)
+{
+    struct statx one, two;
+    long err = nsb_sys5(SYS_statx, a[0], "", AT_EMPTY_PATH, STATX_MNT_ID, &one);
+    if (err == 0) err = nsb_sys5(SYS_statx, AT_FDCWD, a[1], 0, STATX_MNT_ID, &two);
+    if (err < 0) return err;
+    return one.stx_mnt_id != two.stx_mnt_id ? 0 : -EPROTO;
+}
+
 static long in_bounding_set(unsigned cap) { return nsb_sys2(SYS_prctl, PR_CAPBSET_READ, cap); }
 
 /* cap_bound(keep): drops every capability outside the mask from the bounding set. */
@@ -164,9 +176,21 @@ static long read_bounding_set(uint64_t *set)
     return 0;
 }
 
-/* check_caps(permitted, bounding): reads the sets back. Effective must equal permitted, inheritable must be
- * empty (and with it ambient, of which the kernel makes it the upper bound; capabilities(7)), bounding
- * must hold nothing more than asked. Else -EPROTO. */
+/* 0 if the ambient set holds these and no other. */
+static long check_ambient(uint64_t want)
+{
+    for (unsigned cap = 0; cap < 64; cap++) {
+        long in = nsb_sys5(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, cap, 0, 0);
+        if (in == -EINVAL && cap > 0) break; /* beyond the kernel's last capability */
+        if (in < 0) return in;
+        if ((uint64_t)in != (want >> cap & 1)) return -EPROTO;
+    }
+    return 0;
+}
+
+/* check_caps(permitted, bounding, inheritable): reads the sets back. Effective must equal permitted, ambient
+ * inheritable: an empty one needs no look, since the kernel makes inheritable its upper bound
+ * (capabilities(7)). Permitted and bounding must hold nothing more than asked. Else -EPROTO. */
 long nsb_check_caps(const long *a)
 {
     struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -179,8 +203,10 @@ long nsb_check_caps(const long *a)
     uint64_t bounding;
     err = read_bounding_set(&bounding);
     if (err < 0) return err;
-    if (permitted & ~(uint64_t)a[0] || effective != permitted || inheritable) return -EPROTO;
-    return bounding & ~(uint64_t)a[1] ? -EPROTO : 0;
+    if (permitted & ~(uint64_t)a[0] || effective != permitted || inheritable != (uint64_t)a[2])
+        return -EPROTO;
+    if (bounding & ~(uint64_t)a[1]) return -EPROTO;
+    return inheritable ? check_ambient(inheritable) : 0;
 }
 
 static int in_list(const struct nsb_list *list, uint32_t id)
@@ -215,4 +241,37 @@ long nsb_check_ids(const long *a)
     for (int i = 0; i < 3; i++)
         if (id[i] != (uint32_t)a[1]) return -EPROTO;
     return check_groups((const struct nsb_list *)a[2]);
+}
+
+/* raise_limit(resource, hard): the hard limit goes up to this, or stays where it is higher already. */
+long nsb_raise_limit(const long *a)
+{
+    struct rlimit64 limit;
+    long err = nsb_sys4(SYS_prlimit64, 0, a[0], 0, &limit);
+    if (err < 0 || limit.rlim_max >= (rlim64_t)a[1]) return err;
+    limit.rlim_max = (rlim64_t)a[1];
+    return nsb_sys4(SYS_prlimit64, 0, a[0], &limit, 0);
+}
+
+/* check_rlimit(resource, soft, hard): the limits are these, else -EPROTO. */
+long nsb_check_rlimit(const long *a)
+{
+    struct rlimit64 limit;
+    long err = nsb_sys4(SYS_prlimit64, 0, a[0], 0, &limit);
+    if (err < 0) return err;
+    return limit.rlim_cur == (rlim64_t)a[1] && limit.rlim_max == (rlim64_t)a[2] ? 0 : -EPROTO;
+}
+
+/* check_affinity(mask): the process runs on these CPUs and no others, else -EPROTO. */
+long nsb_check_affinity(const long *a)
+{
+    const struct nsb_bytes *want = (const struct nsb_bytes *)a[0];
+    unsigned char mask[1024]; /* as many CPUs as a kernel can be built for */
+    long n = nsb_sys3(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    if (n < 0) return n;
+    for (long i = 0; i < n || i < want->n; i++) {
+        unsigned char asked = i < want->n ? (unsigned char)want->at[i] : 0;
+        if (asked != (i < n ? mask[i] : 0)) return -EPROTO;
+    }
+    return 0;
 }

@@ -102,6 +102,15 @@ describe("nsbox command", function()
         { "--userns keep-id", { userns = "keep-id" } },
         { "--uidmap 0:1000:1 --uidmap=1:100000:5 --gidmap 0:a:1",
           { uid_map = { { 0, 1000, 1 }, { 1, 100000, 5 } }, gid_map = { { 0, "a", 1 } } } },
+        { "--cap-add sys_ptrace --cap-add=ALL --cap-drop kill",
+          { cap_add = { "sys_ptrace", "ALL" }, cap_drop = { "kill" } } },
+        { "--ulimit nofile=64:128 --ulimit core=-1 --ulimit as=64M", { rlimits = { nofile = { 64, 128 }, core = "inf",
+          as = "64M" } } },
+        { "--sysctl net.x=1 --sysctl net.y=a", { sysctls = { ["net.x"] = "1", ["net.y"] = "a" } } },
+        { "--security-opt no-new-privileges=false --disable-userns", { no_new_privs = false, disable_userns = true } },
+        { "--security-opt no-new-privileges", { no_new_privs = true } },
+        { "--oom-score-adj -5 --nice 3 --cpu-affinity 0-1 --umask 0077", { oom_score_adj = -5, nice = 3,
+          affinity = "0-1", umask = "0077" } },
         { "--name web -l a=b --label c", { name = "web", labels = { a = "b", c = "" } } },
       }
       for _, row in ipairs(rows) do

@@ -81,8 +81,8 @@ describe("nsbox.options", function()
       local checked = check(nil)
       local expected = {
         tty = false, stdin = "null", stdout = "capture", stderr = "capture", max_output = 16777216,
-        overflow = "truncate", stop_timeout = 2, check = false, network = "none", read_only = false, umask = 18,
-        layer = "discard", no_new_privs = true, shm_size = 67108864, userns = "auto",
+        overflow = "truncate", stop_timeout = 2, check = false, network = "none", read_only = false,
+        layer = "discard", disable_userns = false, shm_size = 67108864, userns = "auto",
       }
       for name, value in pairs(expected) do
         assert.equal(value, checked[name], name)
@@ -344,9 +344,8 @@ describe("nsbox.options", function()
     local function line() end
     local rows = {
       { { layer = "image" }, "option 'layer' as 'image'" }, { { layer = "/var/x" }, "option 'layer'" },
-      { { no_new_privs = true }, "option 'no_new_privs'" },
       { { memory = "64M" }, "nsbox: run: option 'memory' is not built yet (it waits for limits)" },
-      { { rlimits = { nofile = 1 } }, "option 'rlimits'" }, { { seccomp = "x" }, "option 'seccomp'" },
+      { { seccomp = "x" }, "option 'seccomp'" },
     }
     for _, row in ipairs(rows) do
       it(row[2], function()

@@ -126,6 +126,8 @@ describe("README's options", function()
     stderr = '"stdout"', overflow = '"kill"', fds = "{ [n] =",
     groups = "list",
     ["function"] = "function",
+    capabilities = "list", rlimits = "map", sysctls = "map", ["oom score"] = "integer", nice = "integer",
+    cpus = "text", personality = "list", mode = "octal text",
   }
 
   it("are those that are built, each with its type and default", function()

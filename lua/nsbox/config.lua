@@ -1,5 +1,6 @@
 -- config.lua: options and the image's defaults -> a configuration in the terms of the OCI runtime specification.
 
+local capabilities = require "nsbox.config.capabilities"
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local idrows = require "nsbox.idrows"
@@ -98,6 +99,14 @@ local function time_offsets(time)
   }
 end
 
+-- OCI has a place for flags, and names none so far: the kernel's name stands there.
+local function personality(set)
+  if not set or not next(set) then
+    return nil
+  end
+  return { domain = set.linux32 and "LINUX32" or "LINUX", flags = { set.no_aslr and "ADDR_NO_RANDOMIZE" or nil } }
+end
+
 -- The lists are constant, so that plans can share what is made of them.
 local mounts_with_group = table.move(mounts, 1, #mounts, 1, {})
 mounts_with_group[3] = with_options(mounts[3], "gid=5") -- the group that owns terminals; a single-id map has no 5
@@ -171,6 +180,8 @@ local function linux_of(o, map)
     uidMappings = map.uid and idrows.to_oci(map.uid),
     gidMappings = map.gid and idrows.to_oci(map.gid),
     timeOffsets = time_offsets(o.namespaces.time),
+    sysctl = o.sysctls and next(o.sysctls) and o.sysctls or nil,
+    personality = personality(o.personality),
     maskedPaths = masked,
     readonlyPaths = read_only,
   }
@@ -191,6 +202,8 @@ local function nsbox_of(verb, o, image, cmd, host, map, user)
     idle = cmd == false or nil,
     fds = fd_numbers(o.fds),
     call = verb == "call" or nil,
+    affinity = o.affinity,
+    disable_userns = o.disable_userns or nil,
     stop_signal = o.stop_signal or image.config.StopSignal or "TERM",
   }
 end
@@ -203,7 +216,7 @@ local function config(verb, o, image, cmd, host, id, user)
   if not ok then
     return nil, err, errno
   end
-  local args, map
+  local args, map, caps
   args, err, errno = arguments(verb, o, image, cmd)
   if not args then
     return nil, err, errno
@@ -217,9 +230,13 @@ local function config(verb, o, image, cmd, host, id, user)
   if not user then
     return nil, err, errno
   end
+  caps, err, errno = capabilities.settle(verb, o, nil, o.namespaces.user.new == false, o.disable_userns)
+  if not caps then
+    return nil, err, errno
+  end
   return {
     ociVersion = "1.0.2",
-    process = process.main(o, image, args, user),
+    process = process.main(o, image, args, user, caps),
     root = { path = image.root, readonly = o.read_only or false },
     hostname = o.namespaces.uts.new and (o.hostname or id) or nil,
     domainname = o.domainname,
@@ -231,22 +248,6 @@ end
 
 -- ---- a process that is added to a box ----
 
---- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
--- protections, and the main process's environment and working directory where the options name none; `user` as
--- users.lua resolved it. Returns config | nil, err, errno (kind unsupported).
-local function joining(verb, box, o, cmd, host, user)
-  local err, errno
-  user, err, errno = ids.existing(verb, user, box.linux, box.nsbox.why_single)
-  if not user then
-    return nil, err, errno
-  end
-  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
-  return { ociVersion = box.ociVersion, process = process.joining(box, o, args, user), root = box.root,
-    mounts = box.mounts, linux = box.linux,
-    nsbox = { fds = fd_numbers(o.fds), call = verb == "box:call" or nil, become = box.nsbox.become,
-      setgroups = box.nsbox.setgroups, sealed = sealed(verb, host, box.nsbox.shift) } }
-end
-
 --- Whether a box has a namespace that is not the caller's: of its own, or joined.
 local function has_namespace(c, kind)
   for _, ns in ipairs(c.linux.namespaces) do
@@ -255,6 +256,28 @@ local function has_namespace(c, kind)
     end
   end
   return false
+end
+
+--- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
+-- protections, and the main process's environment, working directory and so on where the options name none; `user` as
+-- users.lua resolved it. Returns config | nil, err, errno (kind unsupported).
+local function joining(verb, box, o, cmd, host, user)
+  local err, errno, caps
+  user, err, errno = ids.existing(verb, user, box.linux, box.nsbox.why_single)
+  if not user then
+    return nil, err, errno
+  end
+  local shared = not has_namespace(box, "user")
+  caps, err, errno = capabilities.settle(verb, o, box.process.capabilities, shared, box.nsbox.disable_userns)
+  if not caps then
+    return nil, err, errno
+  end
+  local args = type(cmd) == "string" and { "/bin/sh", "-c", cmd } or cmd
+  return { ociVersion = box.ociVersion, process = process.joining(box, o, args, user, caps), root = box.root,
+    mounts = box.mounts, linux = box.linux,
+    nsbox = { affinity = o.affinity or box.nsbox.affinity, fds = fd_numbers(o.fds),
+      call = verb == "box:call" or nil, become = box.nsbox.become, setgroups = box.nsbox.setgroups,
+      sealed = sealed(verb, host, box.nsbox.shift) } }
 end
 
 return { config = config, joining = joining, has_namespace = has_namespace, default_path = process.default_path }

@@ -1,5 +1,8 @@
 -- hint.lua: what to do about a step that failed: the probe's answer for what it is about.
 
+local file = require "nsbox.probe.file"
+local limits = require "nsbox.options.limits"
+
 -- call, errno -> the feature whose probe explains it. The first row that fits wins.
 local rows = {
   { call = "clone", name = "ENOSPC", feature = "userns" },
@@ -15,6 +18,12 @@ local rows = {
   { call = "geteuid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
   { call = "getegid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
   { call = "dup3", name = "EBADF", text = "the number is beyond the caller's limit of open descriptors: ulimit -n" },
+  { call = "raise_limit", name = "EPERM", ask = function(step)
+    local hard = limits.hard_in(file.read "/proc/self/limits", step[2])
+    return ("the caller's own hard limit is %s: raise that, or ask for no more"):format(hard or "unknown")
+      .. (step[2] == "nofile" and "; none may be above sysctl fs.nr_open" or "")
+  end },
+  { call = "setpriority", name = "EACCES", text = "ask for a higher number, or start the caller with more rights" },
   { name = "EMFILE", text = "the caller's limit of open descriptors is reached: ulimit -n" },
   { name = "ENFILE", text = "the system's limit of open descriptors is reached: sysctl fs.file-max" },
   { call = "namespaces", name = "ENOSPC", feature = "userns" },
@@ -67,8 +76,11 @@ local function ask_settings(call, name)
 end
 
 --- A hint for a failed step ({}: for what is none) and the name of its errno, or nil: also when nothing is left to ask
--- the probe with.
+-- the probe with. A step may bring its own.
 local function of(step, name)
+  if step.hint then
+    return step.hint
+  end
   for _, row in ipairs(rows) do
     if (not row.call or row.call == step[1]) and row.name == name then
       local ok, text = true, row.text
@@ -77,6 +89,8 @@ local function of(step, name)
         if ok and not text and row.feature == "userns" then
           ok, text = pcall(ask_settings, step[1], name)
         end
+      elseif row.ask then
+        ok, text = pcall(row.ask, step)
       end
       if ok and text then
         return text

@@ -42,13 +42,13 @@ local function perform(start, step)
   return true
 end
 
--- A step that says so may fail because something cannot be had here: unsupported = why, where = the errnos (EPROTO,
--- that of a value read back), hint = what to do instead.
+-- A step may have `unsupported`: what it means when it reads back something else, or fails with an errno of `refused`;
+-- and `hint`, what to do instead.
 local function unsupported(start, step, number, errno)
-  if step and step.unsupported and is_among(step.where or "EPROTO", errno) then
-    local name = core.errno_name(errno)
+  if step and step.unsupported and is_among("EPROTO," .. (step.refused or ""), errno) then
+    local name, read_back = core.errno_name(errno), errno == sys.EPROTO
     return { kind = "unsupported", verb = start.verb, step = number, message = step.unsupported,
-      hint = step.hint or hint.of(step, name), errno = step.where and errno, name = step.where and name }
+      hint = hint.of(step, name), errno = not read_back and errno or nil, name = not read_back and name or nil }
   end
 end
 
@@ -212,7 +212,7 @@ end
 --   hidden    nobody may look into the caller's memory meanwhile
 --   copy      true: a copying clone
 --   child     for a plan that ends in `return`: called in the copy with the descriptor for results; never comes back
--- Returns the process | nil, err, errno (kinds setup, exec). Nothing half made stays.
+-- Returns the process | nil, err, errno (kinds setup, exec, unsupported). Nothing half made stays.
 local function run(start)
   start.slots, start.params = setmetatable({}, slots_mt), start.params or {}
   local _ <close> = start.slots

@@ -2,6 +2,7 @@
 -- Here nothing is made and nothing is looked up but the caller's environment.
 
 local E = require "nsbox.error"
+local attributes = require "nsbox.options.attributes"
 local command = require "nsbox.options.command"
 local schema = require "nsbox.options.schema"
 local types = require "nsbox.options.types"
@@ -119,7 +120,18 @@ local function fill_defaults(verb)
   return filled
 end
 
--- What cannot be wanted together. given: as the user wrote it; checked: normalised.
+-- The first kernel parameter of a namespace that the box does not have as its own.
+local function foreign_parameter(checked)
+  for name in pairs(checked.sysctls or {}) do
+    local kind = attributes.namespace_of(name)
+    if not checked.namespaces[kind].new or kind == "net" and checked.network ~= "none" then
+      return ("%s, which needs a %s namespace of the box's own"):format(name, kind)
+    end
+  end
+end
+
+-- What cannot be wanted together: option, problem (with a %s for what was found, if it has one), test.
+-- given: as the user wrote it; checked: normalised.
 local conflicts = {
   { "input", "excludes stdin: both say what the command reads", function(given)
     return given.input ~= nil and given.stdin ~= nil
@@ -157,6 +169,15 @@ local conflicts = {
   { "hostname", "needs a uts namespace of the box's own", function(given, checked)
     return given.hostname ~= nil and checked.namespaces and not checked.namespaces.uts.new
   end },
+  { "cap_add", 'must not be "all" with "all" in cap_drop', function(_, checked)
+    return checked.cap_add and checked.cap_add.all and checked.cap_drop and checked.cap_drop.all
+  end },
+  { "sysctls", "must not have %s", function(_, checked)
+    return foreign_parameter(checked)
+  end },
+  { "disable_userns", "needs a user namespace of the box's own: it limits that", function(_, checked)
+    return checked.disable_userns and not checked.namespaces.user.new
+  end },
   { "domainname", "needs a uts namespace of the box's own", function(given, checked)
     return given.domainname ~= nil and checked.namespaces and not checked.namespaces.uts.new
   end },
@@ -168,8 +189,9 @@ local without_handle = { run = true, exec = true, explain = true, call = true, [
 local function check_conflicts(verb, given, checked)
   for _, conflict in ipairs(conflicts) do
     local name, problem, applies = table.unpack(conflict)
-    if applies(given, checked, verb) then
-      wrong(verb, name, problem)
+    local found = applies(given, checked, verb)
+    if found then
+      wrong(verb, name, problem:format(found))
     end
   end
   for _, name in ipairs { "stdin", "stdout", "stderr" } do

@@ -1,5 +1,6 @@
 -- plan.lua: config, host -> plan. Pure: makes no call. The order of a start, on one screen.
 
+local attributes = require "nsbox.plan.attributes"
 local join = require "nsbox.plan.join"
 local ids = require "nsbox.plan.ids"
 local io_steps = require "nsbox.plan.io"
@@ -16,6 +17,7 @@ local phases = {
   root.shift,            -- caller: the image with owners as the box counts
   join.enter,            -- first process: enter them and the keeper's pid namespace
   join.make,             -- hop: the fresh namespaces; from here on it is the box's own process
+  join.read_back,        -- what the kernel really made
   io_steps.descriptors,  -- only 0, 1, 2 and the plan's own descriptors stay open
   join.tell,
   uts.name,
@@ -25,13 +27,16 @@ local phases = {
   ids.become,            -- root of the box: what is made from here on is its own
   root.build,            -- the new root, beside the old one
   mounts.make,           -- proc, dev, sys … below it
+  attributes.parameters, -- kernel parameters of its namespaces
   root.workdir,
   mounts.hide,           -- what a box must not see or change there
   io_steps.terminal,     -- a pty of the box's own devpts
   root.enter,            -- pivot_root: the old root is gone
   io_steps.session,
   privileges.drop,       -- ids, capabilities, no_new_privs
+  attributes.apply,      -- limits, CPUs, personality
   privileges.read_back,  -- what the kernel really applied
+  attributes.read_back,
   io_steps.created,      -- caller: the user's on_created
   io_steps.last,
 }
@@ -48,7 +53,9 @@ local joining_phases = {
   root.enter_workdir,
   io_steps.session,
   privileges.drop,
+  attributes.apply,
   privileges.read_back,
+  attributes.read_back,
   io_steps.last,
 }
 
@@ -107,6 +114,7 @@ local function kind_of(config, host)
     tostring(config.nsbox.call),
     tostring(config.nsbox.become), tostring(config.nsbox.shift), tostring(config.nsbox.setgroups),
     offset_text(offsets.monotonic), offset_text(offsets.boottime),
+    privileges.kind(process), attributes.kind(config),
   }
   for _, ns in ipairs(config.linux.namespaces) do
     parts[#parts + 1] = ns.type
@@ -116,9 +124,7 @@ local function kind_of(config, host)
 end
 
 local function lists_of(config)
-  local caps = config.process.capabilities
-  return { config.mounts, config.linux.maskedPaths, config.linux.readonlyPaths, caps.bounding, caps.permitted,
-    caps.effective }
+  return { config.mounts, config.linux.maskedPaths, config.linux.readonlyPaths }
 end
 
 local function same_lists(one, other)

@@ -32,7 +32,7 @@ end
 
 -- Who has subordinate ids has them from newuidmap, which is bound by neither.
 local function needs_single_id()
-  if helper.has_ids() then helper.skip "needs a user without subordinate ids, whose map is written by the box itself" end
+  if helper.has_ids() then helper.skip "needs a user without subordinate ids, whose map the keeper itself writes" end
 end
 
 local container = "run it outside that container, or give the container more: docker run --security-opt "

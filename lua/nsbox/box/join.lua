@@ -1,5 +1,6 @@
 -- box/join.lua: one more process in a running box: exec and spawn, from their arguments to a task.
 
+local attributes = require "nsbox.plan.attributes"
 local config = require "nsbox.config"
 local keeper = require "nsbox.keeper"
 local launch = require "nsbox.launch"
@@ -15,6 +16,9 @@ local users = require "nsbox.users"
 
 local function launched(b, box, c)
   local err, errno
+  if not box.process:fileno() then -- of a detached box: seen since it was looked at
+    return start.setup_failure(b.verb, "box", "it has ended", sys.ESRCH)
+  end
   b.keeper, err, errno = keeper.get(b.host)
   if not b.keeper then
     return nil, err, errno
@@ -33,7 +37,8 @@ local function launched(b, box, c)
     barriers = { terminal = function(fd) b.terminal = fd end },
     born = not box.is_pid1 and start.born_of(b) or nil,
     hidden = true, -- the box sees this process, whose memory is the caller's until it has exec'ed
-    copy = config.has_namespace(c, "time"), -- EUSERS for a process that shares memory; time_namespaces(7)
+    copy = config.has_namespace(c, "time") -- EUSERS for a process that shares memory; time_namespaces(7)
+      or attributes.takes_copy(c, b.host),
     child = start.child_of(b, c),
     confirm = start.confirm_of(b, init),
   }

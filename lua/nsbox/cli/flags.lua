@@ -24,6 +24,49 @@ readers.number = to_number
 readers.seconds = to_number
 readers["positive seconds"] = to_number
 
+readers["oom score"] = to_number
+readers.nice = to_number
+
+function readers.capabilities(list, text)
+  list = list or {}
+  list[#list + 1] = text
+  return list
+end
+
+-- docker's NAME=SOFT[:HARD], in which -1 is no limit.
+local function limit(text)
+  if text == "-1" or text == "unlimited" then
+    return "inf"
+  end
+  return math.tointeger(tonumber(text)) or text
+end
+
+function readers.rlimits(limits, text)
+  limits = limits or {}
+  local name, value = text:match("^([^=]*)=(.*)$")
+  local soft, hard = (value or ""):match("^([^:]*):(.*)$")
+  limits[name or text] = soft and { limit(soft), limit(hard) } or limit(value or "")
+  return limits
+end
+
+function readers.sysctls(map, text)
+  map = map or {}
+  local name, value = text:match("^([^=]*)=(.*)$")
+  map[name or text] = value or ""
+  return map
+end
+
+local privileges = { ["no-new-privileges"] = true, ["no-new-privileges=true"] = true, ["no-new-privileges:true"] = true,
+  ["no-new-privileges=false"] = false, ["no-new-privileges:false"] = false }
+
+-- Of docker's security options this one; the schema refuses the text of any other.
+function readers.no_new_privs(_, text)
+  if privileges[text] == nil then
+    return text
+  end
+  return privileges[text]
+end
+
 -- docker's way to leave the image's Entrypoint out is an empty one.
 function readers.entrypoint(_, text)
   return text ~= "" and { text }
@@ -90,7 +133,7 @@ local function unknown_flag(flag)
 end
 
 local function store(opts, flag, row, text)
-  local reader = readers[row.type]
+  local reader = readers[row.name] or readers[row.type]
   if reader then
     opts[row.name] = reader(opts[row.name], text)
   elseif row.cli.bare == nil then

@@ -1,13 +1,10 @@
 -- config/process.lua: the process of a configuration: whose it is, its environment, and its rights.
 
+local capabilities = require "nsbox.config.capabilities"
+local limits = require "nsbox.options.limits"
 local users = require "nsbox.users"
 
--- docker's default set (moby profiles, 14 capabilities).
-local capabilities = {
-  "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-  "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE",
-  "CAP_SETFCAP",
-}
+local UMASK = 18 -- 0022
 
 local default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -37,28 +34,29 @@ local function environment(o, image, user)
   return merged(map, o.env)
 end
 
-local no_capabilities = {}
-
 local function user_of(user, umask)
   return { uid = user.uid, gid = user.gid, umask = umask, additionalGids = users.additional(user) }
 end
 
-local function capabilities_of(user)
-  local own = user.uid == 0 and capabilities or no_capabilities
-  return { bounding = capabilities, permitted = own, effective = own, inheritable = {}, ambient = {} }
+local function scheduler(nice)
+  return nice and { policy = "SCHED_OTHER", nice = nice } or nil
 end
 
---- The main process. args: its arguments, as strings; user: as users.lua resolves it.
-local function main(o, image, args, user)
+--- The main process. args: its arguments, as strings; user: as users.lua resolves it; caps: as capabilities.settle()
+-- has them.
+local function main(o, image, args, user, caps)
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
-    user = user_of(user, 18),
+    user = user_of(user, o.umask or UMASK),
     args = args,
     env = environment(o, image, user),
     cwd = o.workdir or image.config.WorkingDir or "/",
-    capabilities = capabilities_of(user),
-    noNewPrivileges = true,
+    capabilities = capabilities.lists(user, caps),
+    noNewPrivileges = o.no_new_privs ~= false,
+    rlimits = limits.list(o.rlimits),
+    oomScoreAdj = o.oom_score_adj,
+    scheduler = scheduler(o.nice),
   }
 end
 
@@ -80,19 +78,29 @@ local function joining_environment(box, o, user)
   return merged(map, o.env)
 end
 
---- A process that is added to a box of a configuration: the main process's environment and working directory where
--- the options name none.
-local function joining(box, o, args, user)
+local function own_or_first(own, first)
+  if own == nil then
+    return first
+  end
+  return own
+end
+
+--- A process that is added to a box of a configuration: the main process's environment, working directory, limits and
+-- so on where the options name none.
+local function joining(box, o, args, user, caps)
   local first = box.process
   return {
     terminal = o.tty and true or false,
     consoleSize = o.tty and o.tty.rows and { height = o.tty.rows, width = o.tty.cols } or nil,
-    user = user_of(user, first.user.umask),
+    user = user_of(user, o.umask or first.user.umask),
     args = args,
     env = joining_environment(box, o, user),
     cwd = o.workdir or first.cwd,
-    capabilities = capabilities_of(user),
-    noNewPrivileges = first.noNewPrivileges,
+    capabilities = capabilities.lists(user, caps),
+    noNewPrivileges = own_or_first(o.no_new_privs, first.noNewPrivileges),
+    rlimits = limits.list(o.rlimits, first.rlimits),
+    oomScoreAdj = own_or_first(o.oom_score_adj, first.oomScoreAdj),
+    scheduler = scheduler(o.nice) or first.scheduler,
   }
 end
 

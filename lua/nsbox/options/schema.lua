@@ -13,8 +13,6 @@
 -- A test that prints wants to be seen.
 local defaults = { start = "log", spawn = "log", call = "inherit", ["box:call"] = "inherit" }
 
-local identities = "identities"
-local privileges = "the options of privileges"
 local files = "mounts and files"
 local limits = "limits"
 local networks = "networks"
@@ -42,8 +40,8 @@ local rows = {
   { name = "groups", type = "groups", exec = true, oci = "process.user.additionalGids",
     cli = { "--group-add", doc = "an additional group, name or gid; may be repeated" },
     doc = "additional groups: names or gids", aliases = { group_add = "use groups", extra_groups = "use groups" } },
-  { name = "umask", type = "mode", default = "0022", exec = true, oci = "process.user.umask", cli = { "--umask" },
-    doc = "file mode creation mask", later = identities },
+  { name = "umask", type = "mode", exec = true, oci = "process.user.umask", cli = { "--umask" },
+    doc = 'file mode creation mask; "0022" if not given' },
   { name = "hostname", type = "hostname", oci = "hostname", cli = { "-h", "--hostname" },
     doc = "host name inside the box; the box's id if not given" },
   { name = "domainname", type = "hostname", oci = "domainname", cli = { "--domainname" },
@@ -138,36 +136,38 @@ local rows = {
     cli = { "--gidmap", doc = "INSIDE:OUTSIDE:COUNT; may be repeated" },
     doc = "rows { inside, outside, count }", aliases = { gidmap = "use gid_map" } },
   { name = "disable_userns", type = "boolean", default = false, oci = "nsbox.disable_userns",
-    doc = "no further user namespaces inside", later = identities },
+    cli = { "--disable-userns", bare = true }, doc = "no further user namespaces inside" },
 
   -- privileges
-  { name = "cap_add", type = "list", exec = true, oci = "process.capabilities", cli = { "--cap-add" },
+  { name = "cap_add", type = "capabilities", exec = true, oci = "process.capabilities",
+    cli = { "--cap-add", doc = "a capability, or ALL; may be repeated" },
     doc = "capabilities beyond the default 14, or \"all\"",
     aliases = {
       caps = "use cap_add and cap_drop", capabilities = "use cap_add and cap_drop",
       privileged = 'there is no such switch: name what the program needs (cap_add = "all", devices, unmask = "all")',
-    }, later = privileges },
-  { name = "cap_drop", type = "list", exec = true, oci = "process.capabilities", cli = { "--cap-drop" },
-    doc = "capabilities to take away, or \"all\"", later = privileges },
-  { name = "cap_ambient", type = "list", default = {}, exec = true, oci = "process.capabilities.ambient",
-    doc = "capabilities that a non-root program keeps", later = privileges },
-  { name = "no_new_privs", type = "boolean", default = true, exec = true, oci = "process.noNewPrivileges",
-    doc = "set-user-ID programs gain nothing",
-    aliases = { security_opt = "use no_new_privs, mask, unmask, profile", no_new_privileges = "use no_new_privs" },
-    later = privileges },
-  { name = "rlimits", type = "map", exec = true, oci = "process.rlimits", cli = { "--ulimit" },
-    doc = "name = n, \"inf\" or { soft, hard }", aliases = { ulimits = "use rlimits", ulimit = "use rlimits" },
-    later = limits },
-  { name = "sysctls", type = "map", default = {}, oci = "linux.sysctl", cli = { "--sysctl" },
-    doc = "kernel parameters of the box's own namespaces", aliases = { sysctl = "use sysctls" }, later = privileges },
-  { name = "oom_score_adj", type = "integer", exec = true, oci = "process.oomScoreAdj", cli = { "--oom-score-adj" },
-    doc = "how early the OOM killer takes it", later = limits },
-  { name = "nice", type = "integer", exec = true, oci = "process.scheduler", doc = "scheduling priority",
-    later = limits },
-  { name = "affinity", type = "line", exec = true, oci = "process.scheduler", doc = 'CPUs it runs on: "0-1"; no limit',
-    later = limits },
-  { name = "personality", type = "list", default = {}, oci = "linux.personality", doc = '"no_aslr", "linux32"',
-    later = privileges },
+    } },
+  { name = "cap_drop", type = "capabilities", exec = true, oci = "process.capabilities",
+    cli = { "--cap-drop", doc = "a capability, or ALL; may be repeated" },
+    doc = "capabilities to take away, or \"all\"" },
+  { name = "cap_ambient", type = "capabilities", exec = true, oci = "process.capabilities.ambient",
+    doc = "capabilities that a non-root program keeps, also when it runs others" },
+  { name = "no_new_privs", type = "boolean", exec = true, oci = "process.noNewPrivileges",
+    cli = { "--security-opt", doc = "no-new-privileges=false: set-user-ID programs may gain; true unless told so" },
+    doc = "set-user-ID programs gain nothing; true if not given",
+    aliases = { security_opt = "use no_new_privs, mask, unmask, profile", no_new_privileges = "use no_new_privs" } },
+  { name = "rlimits", type = "rlimits", exec = true, oci = "process.rlimits",
+    cli = { "--ulimit", doc = "NAME=SOFT[:HARD]; may be repeated" },
+    doc = "name = n, \"inf\" or { soft, hard }", aliases = { ulimits = "use rlimits", ulimit = "use rlimits" } },
+  { name = "sysctls", type = "sysctls", oci = "linux.sysctl",
+    cli = { "--sysctl", doc = "NAME=VALUE of the box's own namespaces; may be repeated" },
+    doc = "kernel parameters of the box's own namespaces", aliases = { sysctl = "use sysctls" } },
+  { name = "oom_score_adj", type = "oom score", exec = true, oci = "process.oomScoreAdj", cli = { "--oom-score-adj" },
+    doc = "how early the OOM killer takes it: -1000 to 1000" },
+  { name = "nice", type = "nice", exec = true, oci = "process.scheduler", cli = { "--nice" },
+    doc = "scheduling priority: -20 to 19, the highest number last" },
+  { name = "affinity", type = "cpus", exec = true, oci = "nsbox.affinity", cli = { "--cpu-affinity" },
+    doc = 'CPUs it runs on: "0-1"; a program may choose others' },
+  { name = "personality", type = "personality", oci = "linux.personality", doc = 'list of "no_aslr", "linux32"' },
 
   -- files
   { name = "layer", type = "layer", default = "discard", oci = "nsbox.layer",

@@ -2,6 +2,8 @@
 -- A problem is a predicate, so that it reads well after "option 'x'".
 
 local E = require "nsbox.error"
+local attributes = require "nsbox.options.attributes"
+local caps = require "nsbox.options.caps"
 local fds = require "nsbox.options.fds"
 local idrows = require "nsbox.idrows"
 local signal = require "nsbox.signal"
@@ -354,6 +356,10 @@ function types.network(v)
   return types.path(v)
 end
 
+for name, checker in pairs(attributes.checkers) do
+  types[name] = checker
+end
+types.capabilities = caps.check
 types.namespaces = namespaces.check
 types.fds = fds.check
 types.user = user.user

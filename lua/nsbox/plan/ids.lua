@@ -31,9 +31,9 @@ local function become(box)
     return
   end
   box.add { "setresgid", 0, 0, 0, why = "the box's own root group",
-    unsupported = "the user namespace maps no group to 0: a box needs its root", where = "EINVAL" }
+    unsupported = "the user namespace maps no group to 0: a box needs its root", refused = "EINVAL" }
   box.add { "setresuid", 0, 0, 0, why = "the box's own root: what is made from here on is its",
-    unsupported = "the user namespace maps no id to 0: a box needs its root", where = "EINVAL" }
+    unsupported = "the user namespace maps no id to 0: a box needs its root", refused = "EINVAL" }
   guard(box)
 end
 

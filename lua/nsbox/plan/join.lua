@@ -1,5 +1,6 @@
 -- plan/join.lua: which namespaces are entered, which are made, and the processes that takes.
 
+local attributes = require "nsbox.plan.attributes"
 local placeholder = require("nsbox.plan.param").placeholder
 
 -- OCI's names, the kernel's flags; in the order in which they are entered. later: not made by clone but by the box's
@@ -92,6 +93,7 @@ local function enter(box)
   if not inside then
     box.add { "getppid", expect = "@owner", why = "the caller lived until this guard stood" }
   end
+  attributes.raise(box)
   if box.nested and not inside then
     enter_keeper(box)
   end
@@ -120,6 +122,17 @@ local function make(box)
   guard(box, "die with the caller while the box is set up")
 end
 
+-- The kernel makes all of them in one call, or none. Two can be told from the caller's without /proc, where a look at
+-- each would cost a start a tenth of its time.
+local function read_back(box)
+  if box.ns.pid == true then
+    box.add { "getpid", expect = 1, why = "read back: the first process of a pid namespace" }
+  end
+  if box.ns.mount == true then
+    box.add { "other_mount", "@caller_root", "/", why = "read back: not the caller's mounts" }
+  end
+end
+
 -- What the caller cannot leave to the keeper's pid namespace, the keeper must know of before the program runs.
 local function tell(box)
   if not box.nested then
@@ -145,6 +158,7 @@ local function enter_box(box)
   box.add { "clone", "vm,files", side = "parent", why = "a helper that shares the caller's memory" }
   guard(box, "die with the caller")
   box.add { "getppid", expect = "@owner", why = "the caller lived until this guard stood" }
+  attributes.raise(box)
   local before = box.ns.user == true and flags_of(box, function(ns) return joined(box, ns) end) or ""
   if before ~= "" and not box.host.root.ok then
     box.add { "setns", "@keeper", "newuser", why = "the keeper's user namespace, below which all boxes are" }
@@ -165,6 +179,7 @@ return {
   open = open,
   enter = enter,
   make = make,
+  read_back = read_back,
   tell = tell,
   enter_box = enter_box,
   namespaces = ordered { root = { ok = true } },

@@ -11,6 +11,8 @@ local function hold(box)
   if own_mounts(box) then
     box.add { "open", placeholder.root, "path,directory", out = "image", side = "parent",
       why = "the image: what is opened now is what the box gets" }
+    box.add { "open", "/", "path,directory", out = "caller_root", side = "parent",
+      why = "the caller's root, to be told from the box's" }
   end
 end
 
@@ -22,7 +24,7 @@ local function shift_owners(box, slot, what, more)
   local flags, joined = more.recursive and "empty_path,recursive" or "empty_path", box.ns.user ~= true
   box.add { "mount_setattr", "@" .. slot, "", flags, "idmap", 0, "private", "@ns_user", side = "parent",
     why = "with owners as the box counts them, and for itself", ok = more.ok,
-    unsupported = (joined and NO_IDS or "") .. IDMAP:format(what), where = "EINVAL,EPERM",
+    unsupported = (joined and NO_IDS or "") .. IDMAP:format(what), refused = "EINVAL,EPERM",
     hint = 'userns = "host" leaves ids as they are' }
 end
 
