@@ -1,5 +1,6 @@
 -- config.lua: options and the image's defaults -> a configuration in the terms of the OCI runtime specification.
 
+local binds = require "nsbox.config.binds"
 local capabilities = require "nsbox.config.capabilities"
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
@@ -116,20 +117,20 @@ local function has_group(o, map)
   return map.gid and idrows.outside(map.gid, 5) or o.namespaces.user.new == false
 end
 
-local function all_mounts(o, image, map)
+local function all_mounts(o, image, map, more)
   if not o.namespaces.mount.new then
     return {}
   end
   local list = has_group(o, map) and mounts_with_group or mounts
-  if not image.host then
+  if not image.host and not more[1] then
     return list
   end
   list = table.move(list, 1, #list, 1, {})
-  for _, m in ipairs(host_mounts) do
+  for _, m in ipairs(image.host and host_mounts or {}) do
     list[#list + 1] = { destination = m.destination, type = "tmpfs", source = "tmpfs",
       options = { "nosuid", "nodev", "mode=" .. m.mode } }
   end
-  return list
+  return table.move(more, 1, #more, #list + 1, list)
 end
 
 -- The plan depends on the numbers alone; whose descriptors they are belongs to the call.
@@ -216,7 +217,7 @@ local function config(verb, o, image, cmd, host, id, user)
   if not ok then
     return nil, err, errno
   end
-  local args, map, caps
+  local args, map, caps, mounted, left_out
   args, err, errno = arguments(verb, o, image, cmd)
   if not args then
     return nil, err, errno
@@ -234,15 +235,21 @@ local function config(verb, o, image, cmd, host, id, user)
   if not caps then
     return nil, err, errno
   end
+  mounted, left_out, errno = binds.find(verb, o, host)
+  if not mounted then
+    return nil, left_out, errno
+  end
+  local nsbox = nsbox_of(verb, o, image, cmd, host, map, user)
+  nsbox.binds, nsbox.left_out = mounted[1] and true, left_out[1] and left_out
   return {
     ociVersion = "1.0.2",
     process = process.main(o, image, args, user, caps),
     root = { path = image.root, readonly = o.read_only or false },
     hostname = o.namespaces.uts.new and (o.hostname or id) or nil,
     domainname = o.domainname,
-    mounts = all_mounts(o, image, map),
+    mounts = all_mounts(o, image, map, mounted),
     linux = linux,
-    nsbox = nsbox_of(verb, o, image, cmd, host, map, user),
+    nsbox = nsbox,
   }
 end
 

@@ -166,6 +166,9 @@ local conflicts = {
   { "init", "needs a pid namespace of the box's own", function(given, checked)
     return given.init and checked.namespaces and not checked.namespaces.pid.new
   end },
+  { "mounts", "needs a mount namespace of the box's own", function(_, checked)
+    return checked.mounts and next(checked.mounts) and not checked.namespaces.mount.new
+  end },
   { "hostname", "needs a uts namespace of the box's own", function(given, checked)
     return given.hostname ~= nil and checked.namespaces and not checked.namespaces.uts.new
   end },

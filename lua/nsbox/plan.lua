@@ -1,6 +1,7 @@
 -- plan.lua: config, host -> plan. Pure: makes no call. The order of a start, on one screen.
 
 local attributes = require "nsbox.plan.attributes"
+local binds = require "nsbox.plan.binds"
 local join = require "nsbox.plan.join"
 local ids = require "nsbox.plan.ids"
 local io_steps = require "nsbox.plan.io"
@@ -15,6 +16,7 @@ local phases = {
   root.hold,             -- caller: hold the image, so that nothing can be put in its place
   join.open,             -- caller: get the namespaces to join
   root.shift,            -- caller: the image with owners as the box counts
+  binds.hold,            -- caller: what of the host is to be seen
   join.enter,            -- first process: enter them and the keeper's pid namespace
   join.make,             -- hop: the fresh namespaces; from here on it is the box's own process
   join.read_back,        -- what the kernel really made
@@ -24,11 +26,13 @@ local phases = {
   uts.network,
   ids.clocks,
   root.find_parts,       -- what the caller may look at, and root of the box perhaps not
+  binds.find,
   ids.become,            -- root of the box: what is made from here on is its own
   root.build,            -- the new root, beside the old one
   mounts.make,           -- proc, dev, sys … below it
   attributes.parameters, -- kernel parameters of its namespaces
   root.workdir,
+  binds.attach,          -- files and folders of the host's
   mounts.hide,           -- what a box must not see or change there
   io_steps.terminal,     -- a pty of the box's own devpts
   root.enter,            -- pivot_root: the old root is gone
@@ -155,8 +159,8 @@ end
 --- The steps of a start, as plan() has them, but with placeholders where boxes of a kind differ, whose values are
 -- param.of(config)'s. The same table for the same kind of box: read, never changed.
 local function steps_of(config, host)
-  if config.nsbox.host then
-    return make(config, host, phases) -- depends on what is mounted on the host
+  if config.nsbox.host or config.nsbox.binds then
+    return make(config, host, phases) -- depends on what is mounted on the host, or on paths of the user's
   end
   return cached(kind_of(config, host), config, host, phases)
 end
@@ -181,6 +185,7 @@ end
 local function notes(config)
   local box = { config = config, ns = namespaces_of(config) }
   local list = ids.notes(box)
+  table.move(config.nsbox.left_out or {}, 1, #(config.nsbox.left_out or {}), #list + 1, list)
   for _, room in ipairs { mounts, root } do
     local more = room.notes(box)
     table.move(more, 1, #more, #list + 1, list)

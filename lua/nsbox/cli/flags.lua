@@ -79,6 +79,32 @@ function readers.labels(labels, text)
   return labels
 end
 
+local is_switch = { readonly = "ro", ro = "ro", idmap = "idmap", optional = "optional" }
+local other_names = { src = "source", destination = "target", dst = "target" }
+
+-- docker's --mount: type=bind,source=DIR,target=DIR,readonly.
+local function mount_row(text)
+  local row = { options = {} }
+  for word in text:gmatch "[^,]+" do
+    local key, v = word:match "^([^=]+)=(.*)$"
+    local switch = is_switch[key or word]
+    if switch == "ro" then
+      row.options[1] = v ~= "false" and v ~= "0" and "ro" or nil
+    elseif switch then
+      row[switch] = v ~= "false" and v ~= "0"
+    else
+      row[other_names[key] or key or word] = v or true
+    end
+  end
+  return row
+end
+
+function readers.mounts(list, text, flag)
+  list = list or {}
+  list[#list + 1] = flag == "--mount" and mount_row(text) or text
+  return list
+end
+
 -- INSIDE:OUTSIDE:COUNT, as podman has it.
 function readers.id_map(map, text)
   map = map or {}
@@ -135,7 +161,7 @@ end
 local function store(opts, flag, row, text)
   local reader = readers[row.name] or readers[row.type]
   if reader then
-    opts[row.name] = reader(opts[row.name], text)
+    opts[row.name] = reader(opts[row.name], text, flag)
   elseif row.cli.bare == nil then
     opts[row.name] = text
   elseif switches[text] == nil then

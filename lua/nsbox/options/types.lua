@@ -7,6 +7,7 @@ local caps = require "nsbox.options.caps"
 local fds = require "nsbox.options.fds"
 local idrows = require "nsbox.idrows"
 local signal = require "nsbox.signal"
+local mounts = require "nsbox.options.mounts"
 local namespaces = require "nsbox.options.namespaces"
 local user = require "nsbox.options.user"
 local value = require "nsbox.options.value"
@@ -362,6 +363,7 @@ end
 types.capabilities = caps.check
 types.namespaces = namespaces.check
 types.fds = fds.check
+types.mounts = mounts.check
 types.user = user.user
 types.groups = user.groups
 

@@ -97,12 +97,21 @@ local function device_nodes(box)
   end
 end
 
+-- Those of the host's come later: see plan/binds.lua.
+local function fresh_ones(box)
+  local list = {}
+  for _, m in ipairs(box.config.mounts) do
+    list[#list + 1] = m.type ~= "bind" and m or nil
+  end
+  return ipairs(list)
+end
+
 local function make(box)
   if box.ns.mount ~= true then
     return
   end
   box.own_tmpfs = {}
-  for _, m in ipairs(box.config.mounts) do
+  for _, m in fresh_ones(box) do
     local slot = slot_of(m.destination)
     if may_be_fresh(box, m.type) then
       local attr, options, flags = split_options(m.options)
