@@ -52,6 +52,16 @@ describe("the example", function()
     assert.is_truthy(out:find("the box ends by killed, and the shell with it: KILL\n", 1, true), out)
   end)
 
+  it("identities.lua tells who root of a box is outside, and whose its files are", function()
+    local out, status = example "identities"
+    assert.are.equal(0, status, out)
+    local outside = out:match "inside, id says: +0\noutside, it is: +(%d+)\n"
+    local own = tostring(helper.uid)
+    assert.are.equal(helper.root(), outside ~= own, out)
+    assert.is_truthy(out:find("its file belongs to:  " .. outside .. "\nsignal the host's 1?  it may not\n", 1, true), out)
+    assert.is_truthy(out:find("keep-id, its file:    " .. own .. "\n", 1, true), out)
+  end)
+
   it("expect.lua drives a shell on a terminal", function()
     local out, status = example "expect"
     assert.are.equal(0, status, out)

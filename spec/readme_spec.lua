@@ -121,7 +121,7 @@ describe("README's options", function()
     boolean = "boolean", size = "size", seconds = "seconds", ["positive seconds"] = "seconds",
     signal = "name or number",
     namespaces = "map", network = "path", path = "folder", tty = "true", user = "uid", env = "map", hostname = "string",
-    name = "string", labels = "map", userns = '"keep-id"', id_map = "rows",
+    name = "string", labels = "map", userns = '"keep-id"', id_map = "rows", mounts = "list of",
     entrypoint = "list", ["absolute path"] = "path", input = "function", stdin = '"null"', stdout = '"capture"',
     stderr = '"stdout"', overflow = '"kill"', fds = "{ [n] =",
     groups = "list",

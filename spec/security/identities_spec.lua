@@ -157,7 +157,13 @@ describe("a program of an image, started", function()
   end)
 
   it("from a volume, gains nothing by a set-user-ID bit (C6)", function()
-    helper.skip "waits for volumes, which are mounted nosuid"
+    local root = image()
+    needs_attack(root)
+    for _, privileges in ipairs { true, false } do -- nosuid holds without no_new_privs, too
+      local seen = fields(assert(nsbox.run("busybox", { "/volume/suid", "ids" }, { user = "1000:1000",
+        no_new_privs = privileges, mounts = { root .. ":/volume" } })).stdout)
+      assert.same({ "1000 1000 1000", "1000 1000 1000", NONE }, { seen.Uid, seen.Gid, seen.CapEff })
+    end
   end)
 
   it("from a FUSE file system, gains nothing by a set-user-ID bit (C6)", function()

@@ -52,7 +52,7 @@ local misuse = {
   { "a newline in hostname", "busybox", { "true" }, { hostname = "a\nb" }, "newline" },
   { "a hostname that is too long", "busybox", { "true" }, { hostname = ("x"):rep(65) }, "longer than 64" },
   { "a newline in name", "busybox", { "true" }, { name = "a\nb" }, "must be letters" },
-  { "a negative user", "busybox", { "true" }, { user = -1 }, "a uid" },
+  { "a negative user", "busybox", { "true" }, { user = -1 }, "a number from 0" },
 
   { "a timeout of text", "busybox", { "true" }, { timeout = "5" }, "a number of seconds" },
   { "a timeout of 0", "busybox", { "true" }, { timeout = 0 }, "more than 0" },
