@@ -267,12 +267,14 @@ end
 
 local watched = false -- detached boxes, too: those of others, who may run as the same user, look just like ours
 
+-- Not the file whose bytes root's callers lock for ranges of ids: it stays, and is empty.
 function snap.runtime()
   local found, ours = {}, snap.processes()
+  local locks = runtime_folder() .. "/ids"
   local function walk(path)
     for _, name in ipairs(helper.names(path)) do
       local child = path .. "/" .. name
-      if not foreign(name, ours) and (watched or name ~= "boxes" and name ~= "names") then
+      if child ~= locks and not foreign(name, ours) and (watched or name ~= "boxes" and name ~= "names") then
         found[child] = lfs.symlinkattributes(child, "mode")
         if found[child] == "directory" then walk(child) end
       end
