@@ -185,8 +185,7 @@ describe("pause", function()
         nsbox.sleep(100)]]):format(opts.namespaces and "{ namespaces = { pid = false } }" or "{}"),
         { marker = marker })
       assert.equal("paused", s:line())
-      local pids = box.pids(marker)
-      assert.equal(5, #pids) -- and the script
+      assert.is_true(#box.pids(marker) >= 5) -- and the script; a shell may have been stopped before its child's exec
       s:signal "kill"
       s:wait()
       box.eventually("left", function() return #box.pids(marker) == 0 end)
