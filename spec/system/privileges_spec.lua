@@ -94,6 +94,24 @@ describe("the capabilities of a box", function()
     assert.matches("the caller itself has not " .. missing[1], err.message, 1, true)
   end)
 
+  it("with which it may trace what joins it, into the caller's memory, make that a copy", function()
+    if not helper.root() then helper.skip "needs root: without, a box has a user namespace of its own" end
+    local launch = require "nsbox.launch"
+    local run, copies = launch.run, {}
+    for _, opts in ipairs { { userns = "host", cap_add = { "sys_ptrace" } }, { cap_add = { "sys_ptrace" } },
+      { userns = "host" } } do
+      local b <close> = assert(nsbox.start("busybox", false, opts))
+      launch.run = function(start)
+        copies[#copies + 1] = start.copy == true
+        return run(start)
+      end
+      local r, err = b:exec { "true" }
+      launch.run = run
+      assert(r and r.ok, tostring(err))
+    end
+    assert.same({ true, false, false }, copies)
+  end)
+
   it("that root itself has not, of the default ones, end the start of a box that shares its user namespace", function()
     if not helper.root() then helper.skip "needs root: without, a box has a user namespace of its own" end
     script.succeeds([[

@@ -14,6 +14,20 @@ local sys = require "nsbox.sys"
 local terminal = require "nsbox.terminal"
 local users = require "nsbox.users"
 
+-- Whether a process of the box may trace one that joins it, although that is hidden: it must not reach the caller's
+-- memory, and gets a copy.
+local function traces(box)
+  if config.has_namespace(box.config, "user") then
+    return false
+  end
+  for _, cap in ipairs(box.config.process.capabilities.bounding) do
+    if cap == "CAP_SYS_PTRACE" then
+      return true
+    end
+  end
+  return false
+end
+
 local function launched(b, box, c)
   local err, errno
   if not box.process:fileno() then -- of a detached box: seen since it was looked at
@@ -38,7 +52,7 @@ local function launched(b, box, c)
     born = not box.is_pid1 and start.born_of(b) or nil,
     hidden = true, -- the box sees this process, whose memory is the caller's until it has exec'ed
     copy = config.has_namespace(c, "time") -- EUSERS for a process that shares memory; time_namespaces(7)
-      or attributes.takes_copy(c, b.host),
+      or attributes.takes_copy(c, b.host) or traces(box),
     child = start.child_of(b, c),
     confirm = start.confirm_of(b, init),
   }
