@@ -53,6 +53,7 @@ describe("rows of an id map", function()
       ["option 'uid_map' needs a user namespace"] = { uid_map = rows, gid_map = rows, namespaces = { user = false } },
       ["option 'userns' excludes namespaces.user"] = { userns = "auto", namespaces = { user = true } },
       ["option 'userns' must be"] = { userns = "keepid" },
+      ["option 'disable_userns' needs a user namespace"] = { userns = "host", disable_userns = true },
     } do
       assert_misuse(text, options.check, "run", opts)
     end

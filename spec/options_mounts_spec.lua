@@ -38,6 +38,7 @@ describe("the option mounts", function()
     { { "/a:/b:sharedly" }, "and knows only: bind dev exec idmap" },
     { { "/a:/b", "/c:/b/" }, "[2] has the target of [1]: /b" },
     { { { source = "/a", target = "/b", option = "ro" } }, "has no key 'option'; did you mean options?" },
+    { { { source = "/a", dst = "/b" } }, "has no key 'dst': use target" },
     { { { target = "/b" } }, "must be a path as source, got nil" },
     { { { source = "/a", target = "/b", idmap = 1 } }, "idmap must be a boolean" },
     { { { source = "/a", target = "/b", type = 1 } }, "must be a type such as" },

@@ -158,7 +158,8 @@ local function unsupported(verb, o, image, host)
   end
   local who = host.euid == 0 and "as root without its rights" or "without root"
   if not ns.user.new then
-    return no(who .. ", a box needs a user namespace of its own", "leave namespaces.user alone")
+    return no(who .. ", a box needs a user namespace of its own", o.userns == "host"
+      and 'userns = "auto", "single" or "keep-id" give it one' or "leave namespaces.user alone")
   end
   if ns.pid.path or ns.pid.fd then
     return no(who .. ", a pid namespace of others cannot be joined by a box in its own user namespace")

@@ -45,6 +45,8 @@ local rows = {
   { call = "mount_setattr", name = "EACCES", feature = "overlay" },
   { call = "move_mount", name = "EACCES", feature = "overlay" },
   { call = "fsmount", name = "EPERM", feature = "proc" },
+  { call = "move_mount", name = "EINVAL", text = "a folder goes on a folder, and a file on a file" },
+  { call = "move_mount", name = "ENOTDIR", text = "a folder goes on a folder, and a file on a file" },
   { call = "pivot_root", name = "EINVAL",
     text = "the caller's root is not a mount point (a chroot): start it from the real root" },
   { call = "same_file", name = "ESTALE", text = "the image's path was replaced while the box was made: try again" },

@@ -245,12 +245,14 @@ local function check_all(verb, opts)
       end
     end
   end
+  if checked.namespaces and checked.userns then
+    settle_userns(checked) -- before what must have a user namespace is looked at
+  end
   check_conflicts(verb, given, checked)
   if refusal then
     return E.fail(refusal)
   elseif checked.namespaces then
     settle_network(given, checked)
-    settle_userns(checked)
   end
   local stdin = given.stdin ~= nil or given.input ~= nil
   checked.named = { stdin = stdin, stdout = given.stdout ~= nil, stderr = given.stderr ~= nil }

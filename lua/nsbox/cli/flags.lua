@@ -59,11 +59,8 @@ end
 local privileges = { ["no-new-privileges"] = true, ["no-new-privileges=true"] = true, ["no-new-privileges:true"] = true,
   ["no-new-privileges=false"] = false, ["no-new-privileges:false"] = false }
 
--- Of docker's security options this one; the schema refuses the text of any other.
+-- Of docker's security options this one.
 function readers.no_new_privs(_, text)
-  if privileges[text] == nil then
-    return text
-  end
   return privileges[text]
 end
 
@@ -160,6 +157,9 @@ end
 
 local function store(opts, flag, row, text)
   local reader = readers[row.name] or readers[row.type]
+  if flag == "--security-opt" and privileges[text] == nil then
+    return nil, ("flag --security-opt knows only no-new-privileges so far, not '%s'"):format(text)
+  end
   if reader then
     opts[row.name] = reader(opts[row.name], text, flag)
   elseif row.cli.bare == nil then

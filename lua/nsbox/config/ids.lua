@@ -74,7 +74,7 @@ local function check_explicit(verb, name, rows, own)
     end
   end
   if not idrows.outside(rows, 0) then
-    return refuse(verb, ("%s: no row has 0 inside: a box needs its root, whose its files are"):format(name))
+    return refuse(verb, ("%s: no row has 0 inside: a box needs its root, to whom its files belong"):format(name))
   end
   return true
 end

@@ -47,8 +47,9 @@ local function write(path, bytes, mode)
 end
 
 -- The program itself tells its names; it is asked in a box, as everything of an image is.
-local function link_names(root)
-  local r, err, errno = require("nsbox.box").run("dir:" .. root, { "/bin/busybox", "--list-full" })
+local function link_names(root, store_path)
+  local r, err, errno = require("nsbox.box").run("dir:" .. root, { "/bin/busybox", "--list-full" },
+    { store = store_path })
   if not r then
     return nil, err, errno
   end
@@ -63,7 +64,7 @@ local function link_names(root)
   return true
 end
 
-local function build(root, bytes)
+local function build(root, bytes, store_path)
   for _, f in ipairs(folders) do
     local ok, message, errno = sys.mkdir(root .. "/" .. f[1], f[2])
     if ok then
@@ -87,7 +88,7 @@ local function build(root, bytes)
   if not ok then
     return nil, message, errno
   end
-  return link_names(root)
+  return link_names(root, store_path)
 end
 
 -- The program's box may fail like any other, and then says itself why.
@@ -112,7 +113,7 @@ local function image(verb, path)
     if not bytes then
       return nil, missing, sys.ENOENT
     end
-    return build(part, bytes)
+    return build(part, bytes, path)
   end)
   if not root then
     return fail(verb, message, errno)

@@ -15,6 +15,10 @@ for _, key in ipairs(keys) do
   is_key[key] = true
 end
 
+-- docker's names.
+local other_keys = { src = "source", dst = "target", destination = "target", readonly = 'options = "ro"',
+  ro = 'options = "ro"', read_only = 'options = "ro"' }
+
 -- What an option does: nosuid and nodev are there unless their opposites are named.
 local words = {
   ro = { "ro", true }, rw = { "ro", false }, nosuid = { "nosuid", true }, suid = { "nosuid", false },
@@ -142,7 +146,9 @@ end
 
 local function from_row(row)
   for key in pairs(row) do
-    if not is_key[key] then
+    if other_keys[key] then
+      return nil, ("has no key '%s': use %s"):format(key, other_keys[key])
+    elseif not is_key[key] then
       return nil, value.unknown_key(key, keys)
     end
   end
