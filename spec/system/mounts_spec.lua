@@ -58,6 +58,22 @@ describe("a folder of the host's in a box", function()
     assert.is_nil(r.stdout:find("nosuid", 1, true))
   end)
 
+  it("has no set-user-ID program that gains anything, unless its row says so", function()
+    process.needs_root()
+    local dir = folder()
+    helper.write(dir .. "/id", helper.read "/usr/bin/id")
+    assert(sys.chmod(dir .. "/id", "4755"))
+    local opts = { userns = "host", user = "5:6", no_new_privs = false, workdir = "/" }
+    for options, uid in pairs { nosuid = "5\n", suid = "0\n" } do
+      opts.mounts = { dir .. ":/mnt:" .. options }
+      assert.equal(uid, assert(nsbox.run("host", { "/mnt/id", "-u" }, opts)).stdout)
+    end
+    opts.mounts = { dir .. ":/mnt" }
+    assert.equal("5\n", assert(nsbox.run("host", { "/mnt/id", "-u" }, opts)).stdout)
+    opts.mounts, opts.no_new_privs = { dir .. ":/mnt:suid" }, nil
+    assert.equal("5\n", assert(nsbox.run("host", { "/mnt/id", "-u" }, opts)).stdout)
+  end)
+
   it("can be one file, on a file or on none; and on a device, which is none there", function()
     local dir = folder()
     local image = box.image { ["etc/known"] = "the image's\n" }
