@@ -102,6 +102,8 @@ describe("nsbox command", function()
         { "-v /a:/b:ro --volume=./c:/d --mount type=bind,src=/e,dst=/f,readonly,idmap",
           { mounts = { "/a:/b:ro", "./c:/d", { type = "bind", source = "/e", target = "/f", options = { "ro" },
             idmap = true } } } },
+        { "--mount source=/e,destination=/f,options=noexec,readonly,readonly=false,optional=1",
+          { mounts = { { source = "/e", target = "/f", options = { "noexec", "ro", "rw" }, optional = true } } } },
         { "--userns keep-id", { userns = "keep-id" } },
         { "--uidmap 0:1000:1 --uidmap=1:100000:5 --gidmap 0:a:1",
           { uid_map = { { 0, 1000, 1 }, { 1, 100000, 5 } }, gid_map = { { 0, "a", 1 } } } },
@@ -198,6 +200,23 @@ describe("nsbox command", function()
         end)
         assert.equal(125, r.status)
         assert.equal("nsbox: run: option 'timeout' must be a number of seconds, got 'x'\n", r.err)
+      end)
+
+      it("125 for a --mount with what is unknown in it", function()
+        for text, told in pairs {
+          ["src=/a,dst=/b,bind-propagation=shared"] = "has no key 'bind-propagation'",
+          ["src=/a,dst=/b,options,ro"] = "has the mount option ''",
+          ["src=/a,dst=/b,readonly=maybe"] = "has the mount option 'readonly=maybe'",
+          ["src=/a,dst=/b,idmap=maybe"] = "idmap must be a boolean, got 'maybe'",
+          ["src=/a,dst=/b,nonsense"] = "has no key 'nonsense'", [""] = "must be a path as source, got nil",
+        } do
+          local r = nsbox_command({ "run", "--mount", text, "img" }, function(_, _, opts)
+            return options.check("run", opts)
+          end)
+          assert.equal(125, r.status)
+          contains(r.err, told)
+          assert.is_nil(r.err:find("traceback", 1, true))
+        end
       end)
 
       it("125 and a traceback for a fault of nsbox itself", function()

@@ -28,6 +28,14 @@ describe("nsbox.hint", function()
     assert.equal("masked: unmask", hint.of({ "fsmount" }, "EPERM"))
   end)
 
+  it("prefers what a step brings, for any errno or for those that it names", function()
+    with { userns = { ok = false, why = "they are off" } }
+    assert.equal("mine", hint.of({ "clone", hint = "mine" }, "EPERM"))
+    local step = { "clone", hint = { EACCES = "mine", EPERM = false } }
+    assert.same({ "mine", "they are off" }, { hint.of(step, "EACCES"), hint.of(step, "EPERM") })
+    assert.is_nil(hint.of(step, nil))
+  end)
+
   it("is silent when the probe finds nothing wrong", function()
     with { userns = { ok = true } }
     assert.is_nil(hint.of({ "clone" }, "EPERM"))

@@ -45,8 +45,6 @@ local rows = {
   { call = "mount_setattr", name = "EACCES", feature = "overlay" },
   { call = "move_mount", name = "EACCES", feature = "overlay" },
   { call = "fsmount", name = "EPERM", feature = "proc" },
-  { call = "move_mount", name = "EINVAL", text = "a folder goes on a folder, and a file on a file" },
-  { call = "move_mount", name = "ENOTDIR", text = "a folder goes on a folder, and a file on a file" },
   { call = "pivot_root", name = "EINVAL",
     text = "the caller's root is not a mount point (a chroot): start it from the real root" },
   { call = "same_file", name = "ESTALE", text = "the image's path was replaced while the box was made: try again" },
@@ -78,10 +76,14 @@ local function ask_settings(call, name)
 end
 
 --- A hint for a failed step ({}: for what is none) and the name of its errno, or nil: also when nothing is left to ask
--- the probe with. A step may bring its own.
+-- the probe with. A step may bring its own, for all that it fails with or by the errno's name.
 local function of(step, name)
-  if step.hint then
-    return step.hint
+  local own = step.hint
+  if type(own) == "table" then
+    own = own[name]
+  end
+  if own then
+    return own
   end
   for _, row in ipairs(rows) do
     if (not row.call or row.call == step[1]) and row.name == name then

@@ -58,6 +58,22 @@ describe("a folder of the host's in a box", function()
     assert.is_nil(r.stdout:find("nosuid", 1, true))
   end)
 
+  it("has no set-user-ID program that gains anything, unless its row says so", function()
+    process.needs_root()
+    local dir = folder()
+    helper.write(dir .. "/id", helper.read "/usr/bin/id")
+    assert(sys.chmod(dir .. "/id", "4755"))
+    local opts = { userns = "host", user = "5:6", no_new_privs = false, workdir = "/" }
+    for options, uid in pairs { nosuid = "5\n", suid = "0\n" } do
+      opts.mounts = { dir .. ":/mnt:" .. options }
+      assert.equal(uid, assert(nsbox.run("host", { "/mnt/id", "-u" }, opts)).stdout)
+    end
+    opts.mounts = { dir .. ":/mnt" }
+    assert.equal("5\n", assert(nsbox.run("host", { "/mnt/id", "-u" }, opts)).stdout)
+    opts.mounts, opts.no_new_privs = { dir .. ":/mnt:suid" }, nil
+    assert.equal("5\n", assert(nsbox.run("host", { "/mnt/id", "-u" }, opts)).stdout)
+  end)
+
   it("can be one file, on a file or on none; and on a device, which is none there", function()
     local dir = folder()
     local image = box.image { ["etc/known"] = "the image's\n" }
@@ -124,6 +140,76 @@ describe("a folder of the host's in a box", function()
     assert.same({ "/a" }, box.notes(r))
   end)
 
+  it("is an error when it is named from a folder that was removed: no other of that name is taken", function()
+    local gone = helper.tmpdir() .. "/gone"
+    assert(lfs.mkdir(gone))
+    script.succeeds(([[
+      assert(sys.chdir(%q))
+      assert(os.remove(%q))
+      for _, optional in ipairs { false, true } do
+        local row = { source = "tmp", target = "/a", optional = optional }
+        local r, err = nsbox.run("busybox", "true", { mounts = { row } })
+        assert(not r and err.kind == "setup" and err.errno == sys.ENOENT, tostring(err or r))
+        assert(err.hint:find "working directory was removed", err.hint)
+      end]]):format(gone, gone))
+  end)
+
+  it("that is swapped after it was held is refused, or is what was held", function()
+    local core = require "nsbox.core"
+    local one, two = folder(), folder()
+    helper.write(two .. "/file", "of another\n")
+    local launch = core.launch
+    core.launch = function(...)
+      core.launch = launch
+      assert(sys.rename(one, two, "exchange"))
+      return launch(...)
+    end
+    helper.cleanup(function() core.launch = launch end)
+    local r, err = nsbox.run("busybox", "cat /a/file", { mounts = { one .. ":/a" } })
+    if ROOT then
+      assert.equal("of the host\n", r and r.stdout, tostring(err))
+    else
+      assert.is_nil(r, tostring(r))
+      assert.same({ "setup", "same_file", "ESTALE" }, { err.kind, err.call, err.name })
+      assert.matches(one .. " was replaced", err.hint, 1, true)
+    end
+  end)
+
+  it("that does not fit its target, or has none to be made, is an error with its name and what to do", function()
+    local dir = folder()
+    for target, name in pairs { ["/file:/bin"] = "EINVAL", [":/bin/busybox"] = "ENOTDIR",
+      ["/file:/bin/busybox/x"] = "ENOTDIR" } do
+      local r, err = nsbox.run("busybox", { "true" }, { mounts = { dir .. target } })
+      assert.same({ nil, name }, { r, err.name }, tostring(err))
+      assert.is_truthy(tostring(err):find(dir, 1, true), tostring(err))
+      assert.matches("a folder takes a folder as target", err.hint)
+    end
+    local r, err = nsbox.run("busybox", { "true" }, { mounts = { dir .. ":/a:ro", dir .. "/sub:/a/none" } })
+    assert.same({ nil, "EROFS" }, { r, err.name }, tostring(err))
+    assert.matches("make the target there first", err.hint)
+    assert.is_nil(lfs.attributes(dir .. "/none"))
+  end)
+
+  it("is where the command starts, if it says so, and up to a hundred of them", function()
+    local dir = folder()
+    assert.equal("/a/sub\ndeep\n", run("pwd; ls", { mounts = { dir .. ":/a" }, workdir = "/a/sub" }).stdout)
+    local many = {}
+    for i = 1, 100 do many[i] = dir .. "/sub:/m/" .. i end
+    for _, image in ipairs { "busybox", "host" } do
+      assert.equal("100\ndeep\n", run("ls /m | wc -l; cat /m/100/deep", { mounts = many, workdir = "/" }, image).stdout)
+    end
+  end)
+
+  it("is restricted for user namespaces that the box makes, too", function()
+    process.needs_userns()
+    local dir = folder()
+    local r = run([[unshare -Urm sh -c 'for o in rw,nosuid,nodev ro,nodev,suid ro,nosuid,dev; do
+      mount -o remount,bind,$o /a && echo $o; done; umount /a && echo away; touch /a/new && echo made; echo ran']],
+      { mounts = { dir .. ":/a:ro" } })
+    assert.equal("ran\n", r.stdout, r.stderr)
+    assert.is_nil(lfs.attributes(dir .. "/new"))
+  end)
+
   it("keeps to the box's root, wherever the image's links lead", function()
     local dir, outside = folder(), folder()
     local image = box.image()
@@ -137,6 +223,18 @@ describe("a folder of the host's in a box", function()
     end
     assert.equal(before, box.manifest(outside))
     assert.equal("bin\nlink\nup\n", table.concat(helper.names(image), "\n") .. "\n")
+  end)
+
+  it("does not follow the links of the box's proc, to which an image can lead", function()
+    local dir = folder()
+    local image = box.image()
+    for name, to in pairs { root = "self/root", cwd = "self/cwd", one = "1/root", fd = "self/fd" } do
+      assert(sys.symlink("/proc/" .. to, image .. "/" .. name))
+    end
+    for _, target in ipairs { "/root", "/root/x", "/cwd/x", "/one/x", "/fd/3/x" } do
+      local r, err = nsbox.run(image, { "/bin/busybox", "true" }, { mounts = { dir .. ":" .. target } })
+      assert.same({ nil, "mkpath", "ELOOP" }, { r, err and err.call, err and err.name }, tostring(err or r))
+    end
   end)
 
   it("shows its mounts to nobody outside, and later ones of the host to nobody inside", function()

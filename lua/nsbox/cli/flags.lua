@@ -76,19 +76,23 @@ function readers.labels(labels, text)
   return labels
 end
 
+local switches = { ["true"] = true, ["1"] = true, ["false"] = false, ["0"] = false }
+
 local is_switch = { readonly = "ro", ro = "ro", idmap = "idmap", optional = "optional" }
 local other_names = { src = "source", destination = "target", dst = "target" }
 
--- docker's --mount: type=bind,source=DIR,target=DIR,readonly.
+-- docker's --mount: type=bind,source=DIR,target=DIR,readonly. What is wrong is kept for the option's checker to name.
 local function mount_row(text)
   local row = { options = {} }
   for word in text:gmatch "[^,]+" do
     local key, v = word:match "^([^=]+)=(.*)$"
-    local switch = is_switch[key or word]
+    local switch, on = is_switch[key or word], switches[v or "true"]
     if switch == "ro" then
-      row.options[1] = v ~= "false" and v ~= "0" and "ro" or nil
+      row.options[#row.options + 1] = on == nil and word or on and "ro" or "rw"
     elseif switch then
-      row[switch] = v ~= "false" and v ~= "0"
+      row[switch] = on == nil and v or on
+    elseif (key or word) == "options" then
+      row.options[#row.options + 1] = v or ""
     else
       row[other_names[key] or key or word] = v or true
     end
@@ -140,8 +144,6 @@ function readers.env(env, text)
   end
   return env
 end
-
-local switches = { ["true"] = true, ["1"] = true, ["false"] = false, ["0"] = false }
 
 -- Short flags of docker's that no option has.
 local short = { ["-p"] = "publish", ["-P"] = "publish" }

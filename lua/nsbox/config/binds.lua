@@ -4,18 +4,22 @@ local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local sys = require "nsbox.sys"
 
+-- nil, message, errno where the caller's folder has no name any more: another of that name is not what was meant.
 local function absolute(path)
-  return path:sub(1, 1) == "/" and path or (sys.getcwd() or "") .. "/" .. path
+  if path:sub(1, 1) == "/" then
+    return path
+  end
+  local cwd, message, errno = sys.getcwd()
+  return cwd and cwd .. "/" .. path, message, errno
 end
 
 local function plain(message)
   return message:match ": ([^:]*)$" or message
 end
 
-local function missing(verb, row, message, errno)
+local function missing(verb, row, message, errno, hint)
   return error_.fail { kind = "setup", verb = verb, errno = errno, name = core.errno_name(errno),
-    message = ("mount %s on %s: %s"):format(row.source, row.target, plain(message)),
-    hint = errno == sys.ENOENT and "optional = true in its row leaves out what is not there" or nil }
+    message = ("mount %s on %s: %s"):format(row.source, row.target, plain(message)), hint = hint }
 end
 
 local function no_idmap(verb, row, message, hint)
@@ -45,15 +49,20 @@ local function find(verb, o, host)
     if not ok then
       return nil, err, number
     end
-    local source = absolute(row.source)
-    local stat, message, errno = sys.stat(source)
+    local source, message, errno = absolute(row.source)
+    if not source then
+      return missing(verb, row, message, errno, "the caller's working directory was removed: name the path from / on")
+    end
+    local stat
+    stat, message, errno = sys.stat(source)
     if stat then
       list[#list + 1] = { destination = row.target, type = "bind", source = source, options = row.options,
         idmap = row.idmap, file = stat.type ~= "dir" or nil }
     elseif row.optional and errno == sys.ENOENT then
       notes[#notes + 1] = { what = row.target, why = ("it is not mounted: there is no %s"):format(row.source) }
     else
-      return missing(verb, row, message, errno)
+      return missing(verb, row, message, errno,
+        errno == sys.ENOENT and "optional = true in its row leaves out what is not there" or nil)
     end
   end
   return list, notes

@@ -4,6 +4,9 @@ local attributes = { ro = "rdonly", nosuid = "nosuid", nodev = "nodev", noexec =
 
 local NO_IDMAP = "mount %s on %s: its file system, or this kernel, has no idmapped mounts"
 
+local OTHER = "%s was replaced while the box was made, or is another file for each process: try again, or name another"
+local KINDS = "a folder takes a folder as target, a file what is no folder"
+
 local function each(box)
   local list = {}
   for _, m in ipairs(box.ns.mount == true and box.config.mounts or {}) do
@@ -62,7 +65,8 @@ local function find(box)
   end
   for i, m in each(box) do
     tree(box, m, "bind" .. i)
-    box.add { "same_file", "@bind" .. i, "@held" .. i, why = "still what was held" }
+    box.add { "same_file", "@bind" .. i, "@held" .. i, why = ("%s is still what was held"):format(m.source),
+      hint = { ESTALE = OTHER:format(m.source) } }
     restrict(box, m, "bind" .. i)
   end
 end
@@ -70,9 +74,10 @@ end
 local function attach(box)
   for i, m in each(box) do
     box.add { "mkpath", "@root", m.destination, m.file and "file" or "dir", m.file and "0644" or "0755",
-      out = "bind_at" .. i, why = "mount point, found without leaving the box's root" }
+      out = "bind_at" .. i, why = ("mount point of %s, found without leaving the box's root"):format(m.source),
+      hint = { ENOTDIR = KINDS, EROFS = "the mount that it lies in is read-only: make the target there first" } }
     box.add { "move_mount", "@bind" .. i, "", "@bind_at" .. i, "", "f_empty_path,t_empty_path",
-      why = ("put %s on %s"):format(m.source, m.destination) }
+      why = ("put %s on %s"):format(m.source, m.destination), hint = { EINVAL = m.file and KINDS, ENOTDIR = KINDS } }
   end
 end
 
