@@ -37,14 +37,13 @@ function forwarding:turned()
   return self
 end
 
---- As nsbox.run; INT, TERM and HUP go to the command as soon as it runs: before, they end this process, and the keeper
--- what it has begun. They stay blocked.
+--- As nsbox.run; INT, TERM and HUP go to the command, also those that come before it runs. They stay blocked.
 local function run(image, cmd, opts)
+  local fd <close> = core.signals(table.unpack(signals))
   local b <close>, err, errno = box.open("run", image, cmd, opts)
   if not b then
     return nil, err, errno
   end
-  local fd <close> = core.signals(table.unpack(signals))
   local self = setmetatable({ fd = fd, task = process.task_of(b), count = 0, owner = core.self() }, forwarding_mt)
   if fd then
     wait.add(self)
