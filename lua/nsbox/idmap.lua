@@ -2,9 +2,9 @@
 -- newuidmap and newgidmap map for it.
 
 local idrows = require "nsbox.idrows"
-local launch = require "nsbox.launch"
 local subid = require "nsbox.subid"
 local sys = require "nsbox.sys"
+local tool = require "nsbox.tool"
 
 local PATIENCE = 10 -- seconds
 local MAX_TEXT = 4096 -- of what the programs say
@@ -48,41 +48,6 @@ end
 
 -- ---- newuidmap ----
 
--- A program with rights of its own, by the path that distributions use; its environment is empty.
-local function plan_of(program, words)
-  return {
-    { "clone", "vm,files", side = "parent", why = "a helper that shares the caller's memory" },
-    { "prctl", "set_pdeathsig", "kill", why = "die with the caller" },
-    { "getppid", expect = "@owner", why = "the caller lived until this guard stood" },
-    { "clone", "vm,vfork,parent", why = "the program's process" },
-    { "prctl", "set_pdeathsig", "kill", why = "die with the caller while it is set up" },
-    { "close_fds", why = "nothing of the caller's stays open" },
-    { "dup3", "@null", 0, why = "it reads nothing" },
-    { "dup3", "@null", 1, why = "it says nothing" },
-    { "dup3", "@errors", 2, why = "but what is wrong" },
-    { "execve", { program }, words, { "LC_ALL=C" }, why = "it may map the ids that the system gives the caller" },
-  }
-end
-
-local function start(program, words)
-  local null <close>, message = sys.open("/dev/null", "rdwr")
-  if not null then
-    return nil, message
-  end
-  local reading, writing = sys.pipe2()
-  if not reading then
-    return nil, writing
-  end
-  local its_end <close> = writing
-  local process, err = launch.run { plan = plan_of(program, words), verb = "start",
-    inputs = { null = null, errors = its_end } }
-  if not process then
-    reading:close()
-    return nil, err.message
-  end
-  return process, reading
-end
-
 -- Its own words, on one line.
 local function said(reading)
   sys.nonblock(reading, true)
@@ -97,12 +62,16 @@ local function map(program, pid, rows)
       words[#words + 1] = tostring(row[i])
     end
   end
-  local started, reading = start(program, words)
-  if not started then
-    return nil, reading
+  local reading, writing = sys.pipe2()
+  if not reading then
+    return nil, writing
   end
-  local process <close> = started
   local errors <close> = reading
+  local its_end <close> = writing
+  local process <close>, err = tool.start({ program }, words, its_end)
+  if not process then
+    return nil, tostring(err)
+  end
   local how, status = sys.waitid(process, PATIENCE)
   if how == "exit" and status == 0 then
     return true
