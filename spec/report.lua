@@ -25,7 +25,10 @@ return function(options)
   local busted = require "busted"
   local handler = require "busted.outputHandlers.base"()
 
+  local shown = {}
+
   local function failed(entry)
+    shown[entry] = true
     say("FAIL ", where(entry), ": ", entry.name, "\n", indent(text(entry.message)), "\n")
     local traceback = entry.trace and entry.trace.traceback
     if traceback and (options.verbose or entry.isError) then say(indent(traceback), "\n") end
@@ -62,7 +65,15 @@ return function(options)
     return nil, true
   end
 
+  -- What fails when a test has ended, its cleanup, is no status of it.
+  local function failed_after()
+    for _, entry in ipairs(handler.errors) do
+      if not shown[entry] then failed(entry) end
+    end
+  end
+
   function handler.suiteEnd()
+    failed_after()
     local path = os.getenv("NSBOX_SPEC_COUNTS")
     if path then
       local file = assert(io.open(path, "w"))

@@ -187,7 +187,7 @@ describe("a process that is added", function()
   end
 
   it("of a detached box is looked up in it", function()
-    local b <close> = assert(nsbox.start(image(), "busybox sleep 60", { detach = true }))
+    local b = assert(nsbox.start(image(), "busybox sleep 60", { detach = true }))
     helper.cleanup(function() assert(b:destroy()) end)
     assert.matches("^0:0:.* /root$", exec(b, { user = "root" }))
     if helper.root() then assert.equal("1000:100:20,30,100 /home/me", exec(b, { user = "me" })) end
