@@ -152,7 +152,7 @@ describe("nsbox.config", function()
     it("are one without subordinate ones, and a note says why", function()
       assert.same({ { 0, 1000, 1 } }, rows { host = stations.plain })
       assert.same({ false, false, false }, marks { host = stations.plain })
-      assert.same({ { what = "userns", why = "one id is mapped, the caller's own: no ranges" } },
+      assert.same({ { what = "userns", why = "one id is mapped, the caller's own, and its groups stay: no ranges" } },
         plan.notes(config { host = stations.plain }))
       assert.same({}, plan.notes(config { host = stations.plain, opts = { userns = "single" } }))
     end)

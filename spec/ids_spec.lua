@@ -8,6 +8,7 @@ local idrows = require "nsbox.idrows"
 local assert_misuse = require "spec.misuse"
 local options = require "nsbox.options"
 local owner = require "nsbox.owner"
+local process = require "spec.process"
 local subid = require "nsbox.subid"
 local sys = require "nsbox.sys"
 
@@ -79,6 +80,10 @@ describe("subordinate ids", function()
     local found = {}
     for i, range in ipairs(subid.of(subid.UIDS, "a", 7)) do found[i] = range.first .. ":" .. range.count end
     assert.same({ "100:10", "300:5", "400:2", "700:1" }, found)
+    files "a: 100:10\na:0x80000:010\na:+5:1\na:08:1\na:1 :1\na:-5:1" -- as newuidmap reads them
+    found = {}
+    for i, range in ipairs(subid.read(subid.UIDS)) do found[i] = range.first .. ":" .. range.count end
+    assert.same({ "100:10", "524288:8", "5:1" }, found)
     assert.same({}, subid.of(helper.tmpdir() .. "/missing", "a", 7))
   end)
 end)
@@ -142,10 +147,39 @@ describe("ranges of root's", function()
   end)
 
   it("are the user nsbox's where it has some", function()
-    files("nsbox:1000000:200000\nx:524288:65536\n", "nsbox:1048576:65536\n")
+    files("nsbox:100000:131072\nnsbox:300000:65535\nx:524288:65536\n", "nsbox:165536:65536\n")
     local one, other = processes(2)
-    assert.equal(1048576, first_of(one.take()))
-    assert.same({ nil, "every range of 65536 ids is taken", sys.ENOSPC }, { other.take() })
+    assert.equal(165536, first_of(one.take()))
+    assert.same({ nil, "every range of 65536 ids is taken", sys.EUSERS }, { other.take() })
+  end)
+
+  it("are none where the user nsbox's are too short, which is said", function()
+    files "nsbox:100000:65535\n"
+    local message = select(2, processes(1).take())
+    assert.equal("the ranges of the user nsbox hold no 65536 ids that are whole", message)
+  end)
+
+  it("follow the files", function()
+    files ""
+    local one = processes(1)
+    one.give_back(one.take())
+    helper.write(subid.UIDS, "alice:524288:70000\n")
+    assert.equal(655360, first_of(one.take()))
+  end)
+
+  it("are not taken while a process has such an id", function()
+    process.needs_root()
+    files ""
+    local one = processes(1)
+    local pid = assert(sys.clone(sys.SIGCHLD, function()
+      assert(sys.setresuid(524288 + 7, 524288 + 7, 524288 + 7))
+      sys.nanosleep(helper.PATIENCE)
+    end))
+    while sys.stat("/proc/" .. pid).uid == 0 do sys.nanosleep(0.001) end
+    local range = one.take()
+    sys.kill(pid, "KILL")
+    sys.waitid(pid)
+    assert.equal(589824, first_of(range))
   end)
 
   it("that are given back are the next ones", function()

@@ -302,6 +302,20 @@ describe("a passwd or group that is", function()
     refused("cannot be opened: Too many levels", root, "root")
   end)
 
+  it("of no size is not even opened: files of the kernel's have none", function()
+    local root, path = root_of { group = group }
+    helper.write(path .. "/etc/empty", "")
+    assert(sys.symlink("empty", path .. "/etc/passwd"))
+    local opened, open = 0, sys.open
+    sys.open = function(...) -- luacheck: ignore
+      opened = opened + 1
+      return open(...)
+    end
+    local ok, why = pcall(ids, root, "5")
+    sys.open = open -- luacheck: ignore
+    assert.same({ true, "5:0:0 /", 0 }, { ok, why, opened })
+  end)
+
   it("a device is not even opened", function()
     if not helper.root() then helper.skip "needs root: it makes a device" end
     for flag, kind in pairs { ifchr = "char", ifblk = "block" } do

@@ -14,7 +14,7 @@ local launch = require "nsbox.launch"
 local probe = require "nsbox.probe"
 local sys = require "nsbox.sys"
 
--- kind, root or not, user id -> { process, socket, caller, owner, … }. owner: the program that made it; maps: of the
+-- kind, root or not, user and group id -> { process, socket, caller, owner, … }. owner: the program that made it; maps: of the
 -- user namespace that it is in, without root's rights; duties: how many it has; taken: how often namespaces were; last,
 -- asked: the request of the latest, and the one that is to be answered.
 local keepers = {}
@@ -158,7 +158,7 @@ end
 -- day when it changes back.
 local function get_kind(kind, host)
   local rootless = kind == "inside" and not host.root.ok
-  local name = ("%s %s %d"):format(kind, rootless, host.euid)
+  local name = ("%s %s %d %d"):format(kind, rootless, host.euid, host.egid)
   local keeper = keepers[name]
   if keeper and dead(keeper) then
     keepers[name] = nil

@@ -32,8 +32,8 @@ local phases = {
   mounts.make,           -- proc, dev, sys … below it
   attributes.parameters, -- kernel parameters of its namespaces
   root.workdir,
-  binds.attach,          -- files and folders of the host's
   mounts.hide,           -- what a box must not see or change there
+  binds.attach,          -- files and folders of the host's; later: a link of the image may lead one to what is hidden
   io_steps.terminal,     -- a pty of the box's own devpts
   root.enter,            -- pivot_root: the old root is gone
   io_steps.session,

@@ -14,11 +14,21 @@ local function user_name(uid)
   end
 end
 
+-- As newuidmap reads it, by strtoul(3) with base 0: blanks before it, hexadecimal, octal.
+local function number(text)
+  text = text:match "^%s*%+?(%w+)$" or ""
+  if text:find "^0[0-7]+$" then
+    return tonumber(text, 8)
+  end
+  local plain = text:find "^[1-9]%d*$" or text == "0" or text:find "^0[xX]%x+$"
+  return plain and math.tointeger(tonumber(text)) or nil
+end
+
 --- The ranges of a file, in its order: { who =, first =, count = }. Lines that are none are left out.
 local function read(path)
   local list = {}
-  for who, first, count in ("\n" .. (file.read(path) or "")):gmatch "\n([^:\n]+):(%d+):(%d+)%f[^%d]" do
-    first, count = math.tointeger(tonumber(first)), math.tointeger(tonumber(count))
+  for who, first, count in ("\n" .. (file.read(path) or "")):gmatch "\n([^:\n]+):([^:\n]*):([^:\n]*)" do
+    first, count = number(first), number(count)
     if first and count and count > 0 and first <= MAX_ID and count <= MAX_ID - first + 1 then
       list[#list + 1] = { who = who, first = first, count = count }
     end

@@ -51,6 +51,8 @@ local function open_file(root, path)
   local stat = sys.fstat(place)
   if not stat or stat.type ~= "file" then
     return nil, "is no regular file but a " .. (stat and stat.type or "?"), sys.EINVAL
+  elseif stat.size == 0 then -- nothing to read; or a file of /proc, which may do something when it is opened
+    return nil, "is empty", sys.ENOENT
   elseif stat.size > MAX_FILE then
     return nil, ("is too large: %d bytes, and at most %d are read"):format(stat.size, MAX_FILE), sys.EFBIG
   end

@@ -40,7 +40,8 @@ end
 --- What a Result has to note: why there is one id alone.
 local function notes(box)
   local why = box.config.nsbox.why_single
-  return { why and { what = "userns", why = "one id is mapped, the caller's own: " .. why } or nil }
+  local text = why and "one id is mapped, the caller's own, and its groups stay: " .. why
+  return { text and { what = "userns", why = text } or nil }
 end
 
 return { clocks = clocks, become = become, notes = notes }
