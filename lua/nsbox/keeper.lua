@@ -14,9 +14,9 @@ local launch = require "nsbox.launch"
 local probe = require "nsbox.probe"
 local sys = require "nsbox.sys"
 
--- kind, root or not, user and group id -> { process, socket, caller, owner, … }. owner: the program that made it; maps: of the
--- user namespace that it is in, without root's rights; duties: how many it has; taken: how often namespaces were; last,
--- asked: the request of the latest, and the one that is to be answered.
+-- kind, root or not, user and group id -> { process, socket, caller, owner, … }. owner: the program that made it; maps:
+-- of the user namespace that it is in, without root's rights; duties: how many it has; taken: how often namespaces
+-- were; last, asked: the request of the latest, and the one that is to be answered.
 local keepers = {}
 local last_id = 0
 
