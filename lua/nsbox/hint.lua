@@ -15,8 +15,6 @@ local rows = {
     text = "it belongs to a user namespace in which the caller has no rights: joining it needs root" },
   { call = "memfd_create", name = "EACCES",
     text = "vm.memfd_noexec is 2, so no program may lie in memory: sysctl -w vm.memfd_noexec=1" },
-  { call = "geteuid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
-  { call = "getegid", name = "EPROTO", text = "give the namespace an id map with the caller as 0" },
   { call = "dup3", name = "EBADF", text = "the number is beyond the caller's limit of open descriptors: ulimit -n" },
   { call = "raise_limit", name = "EPERM", ask = function(step)
     local hard = limits.hard_in(file.read "/proc/self/limits", step[2])

@@ -27,11 +27,26 @@ readers["positive seconds"] = to_number
 readers["oom score"] = to_number
 readers.nice = to_number
 
-function readers.capabilities(list, text)
+-- Of a flag that may be repeated: one more.
+local function append(list, text)
   list = list or {}
   list[#list + 1] = text
   return list
 end
+
+readers.capabilities = append
+readers.groups = append
+
+-- NAME=TEXT; a name alone stands for an empty text.
+local function named(map, text)
+  map = map or {}
+  local name, value = text:match("^([^=]*)=(.*)$")
+  map[name or text] = value or ""
+  return map
+end
+
+readers.labels = named
+readers.sysctls = named
 
 -- docker's NAME=SOFT[:HARD], in which -1 is no limit.
 local function limit(text)
@@ -49,13 +64,6 @@ function readers.rlimits(limits, text)
   return limits
 end
 
-function readers.sysctls(map, text)
-  map = map or {}
-  local name, value = text:match("^([^=]*)=(.*)$")
-  map[name or text] = value or ""
-  return map
-end
-
 local privileges = { ["no-new-privileges"] = true, ["no-new-privileges=true"] = true, ["no-new-privileges:true"] = true,
   ["no-new-privileges=false"] = false, ["no-new-privileges:false"] = false }
 
@@ -67,13 +75,6 @@ end
 -- docker's way to leave the image's Entrypoint out is an empty one.
 function readers.entrypoint(_, text)
   return text ~= "" and { text }
-end
-
-function readers.labels(labels, text)
-  labels = labels or {}
-  local name, value = text:match("^([^=]*)=(.*)$")
-  labels[name or text] = value or ""
-  return labels
 end
 
 local switches = { ["true"] = true, ["1"] = true, ["false"] = false, ["0"] = false }
@@ -115,12 +116,6 @@ function readers.id_map(map, text)
   end
   map[#map + 1] = row
   return map
-end
-
-function readers.groups(groups, text)
-  groups = groups or {}
-  groups[#groups + 1] = text
-  return groups
 end
 
 local function forget(list, name)
