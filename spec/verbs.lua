@@ -50,7 +50,7 @@ verbs.box = {
     local p, err, errno = h:spawn({ "sleep", "100" }, { stdout = "pipe" })
     return p and true, err, errno
   end },
-  { "call", function(h) return h:call(nothing) end },
+  { "call", function(h) return h:call(nothing, { timeout = 1 }) end }, -- in a box that is paused meanwhile: for ever
   { "pause", function(h) return h:pause() end },
   { "resume", function(h) return h:resume() end },
   { "processes", function(h) return h:processes() end },

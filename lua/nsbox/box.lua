@@ -49,6 +49,7 @@ local function end_added(task)
   if task.thaw then
     task:thaw()
   end
+  local _ <close> = wait.hold()
   local deadline = sys.clock() + 1
   repeat
     local rows = {}

@@ -247,6 +247,18 @@ describe("exec and spawn", function()
     assert.same({ "signal", "KILL" }, { p:wait(10).reason, p:wait().signal })
   end)
 
+  it("may be collected while their box ends them", function()
+    local b = assert(start("busybox", { "sleep", "100" }))
+    assert(b:spawn { "sleep", "100" })
+    local poll = sys.poll
+    finally(function() sys.poll = poll end)
+    function sys.poll(...)
+      collectgarbage() -- as it may run when the rows are made
+      return poll(...)
+    end
+    assert.is_true(b:close())
+  end)
+
   it("are ended one by one where the box has no pid namespace of its own", function()
     local marker = box.marker()
     local b = assert(start("busybox", { "sleep", "100" }, { namespaces = { pid = false } }))
