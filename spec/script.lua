@@ -108,7 +108,8 @@ script.CHECK = [[
 
 --- Runs a script, in which nsbox and sys are loaded, to its good end; what it prints is its complaint.
 function script.succeeds(text, options)
-  text = ("io.stdout:setvbuf 'line' local nsbox = require 'nsbox'\nlocal sys = nsbox.sys\n%s\nprint 'done'"):format(text)
+  text = ("io.stdout:setvbuf 'line'\nlocal nsbox = require 'nsbox'\nlocal sys = nsbox.sys\n%s\nprint 'done'")
+    :format(text)
   local s <close> = script.start(text, options)
   local said = {}
   for line in function() return s:line(60) end do said[#said + 1] = line end
