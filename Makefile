@@ -46,7 +46,7 @@ CORE_LINK    = -shared -Wl,-z,now,-z,relro,-z,noexecstack $(LDFLAGS)
 OBJ       := $(BUILD)/obj
 CORE      := $(BUILD)/nsbox/core.so
 CHILD_OBJ := $(addprefix $(OBJ)/,call.o helper.o child.o socket.o)
-INIT      := init keeper pid1
+INIT      := init keeper keeper_cgroup pid1
 INIT_C    := $(patsubst %,csrc/%.c,$(INIT))
 CORE_OBJ  := $(filter-out $(patsubst %,$(OBJ)/%.o,$(INIT)),$(patsubst csrc/%.c,$(OBJ)/%.o,$(wildcard csrc/*.c)))
 # What the specs run: spec/NAME.c is a static program, spec/lua_NAME.c a Lua module.
@@ -83,7 +83,7 @@ run     = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$@' && )
 # ---- targets -------------------------------------------------------------------------------------------------------
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all help build check-child spec-programs deps demo test spec soak asan valgrind valgrind-core test-vm test-vm-core \
+.PHONY: all help build check-child spec-programs deps demo test spec soak asan valgrind valgrind-core test-vm test-vm-core test-vm-systemd \
         bench lint lint-lua lint-format lint-tidy lint-length format install uninstall clean
 
 all: build         ## the same as build
@@ -129,6 +129,10 @@ test-vm test-vm-core:
 	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_TEST) $(PKG_VM))
 	$(SUBMAKE) build spec-programs
 	@LUA='$(LUA)' BUILD='$(BUILD)' spec/vm/run spec/vm/inner $(patsubst test-vm%,guest%,$@)
+test-vm-systemd:   ## what a user has by its systemd, in a virtual machine that systemd started
+	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_TEST) $(PKG_VM))
+	$(SUBMAKE) build spec-programs
+	@LUA='$(LUA)' BUILD='$(BUILD)' VM_INIT=init-systemd spec/vm/run spec/vm/inner systemd
 bench:             ## starts of boxes beside a C floor, unshare and bubblewrap
 	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_BENCH))
 	$(SUBMAKE) build bench-programs
@@ -154,7 +158,7 @@ $(CHILD_OBJ): $(OBJ)/%.o: csrc/%.c Makefile | $(OBJ)
 	$(call run,CHILD)$(CC) $(CHILD_FLAGS) -c -o $@ $<
 $(filter-out $(CHILD_OBJ),$(CORE_OBJ)): $(OBJ)/%.o: csrc/%.c Makefile | $(OBJ)
 	$(call run,CC)$(CC) $(CORE_FLAGS) -c -o $@ $<
-$(BUILD)/init: $(INIT_C) csrc/helper.c csrc/init.h csrc/call.h csrc/raw.h Makefile | $(OBJ)
+$(BUILD)/init: $(INIT_C) csrc/helper.c csrc/init.h csrc/keeper.h csrc/call.h csrc/raw.h Makefile | $(OBJ)
 	$(call run,INIT)$(CC) $(INIT_FLAGS) $(INIT_LINK) -o $@ $(filter %.c,$^)
 $(OBJ)/init_blob.o: csrc/init_blob.S $(BUILD)/init | $(OBJ)
 	$(call run,AS)$(CC) -DNSB_INIT_PATH='"$(BUILD)/init"' -c -o $@ $<

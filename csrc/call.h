@@ -99,6 +99,8 @@ struct nsb_step {
     long a[NSB_MAXARGS];
 };
 
+/* NSB_HOP: a[0] clone flags, a[1] the cgroup (v2) to begin in, if that is a slot's number. */
+enum { NSB_HOP_FLAGS, NSB_HOP_INTO };
 /* NSB_EXEC: a[0] list of paths to try (NULL: a[3] is the program's descriptor), a[1] argv, a[2] envp. */
 /* NSB_RETURN: a[0] the descriptor for results, a[1] one that stands for all that the caller has open. */
 enum { NSB_EXEC_PATHS, NSB_EXEC_ARGV, NSB_EXEC_ENVP, NSB_EXEC_FD };

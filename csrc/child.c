@@ -104,40 +104,69 @@ static void say_hello(struct nsb_start *s, const struct nsb_step *step, int hop,
     if (err < 0) fail(s, step, err);
 }
 
-/* Answers the copy's pid, or in the copy 0. */
-static long hop_copied(struct nsb_start *s, const struct nsb_step *step, int hop)
+static long move_into(int cgroup)
+{
+    long fd = nsb_sys4(SYS_openat, cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC, 0);
+    if (fd < 0) return fd;
+    long n = nsb_sys3(SYS_write, fd, "0", 1);
+    nsb_sys1(SYS_close, fd);
+    return n < 0 ? n : 0;
+}
+
+/* Answers the copy's pid, or in the copy 0. Without clone3, which valgrind lacks, the copy goes into its
+ * cgroup by itself; only there does it make a cgroup namespace, whose root is where its maker is. */
+static long hop_copied(struct nsb_start *s, const struct nsb_step *step, int hop, int cgroup)
 {
     int up = -1;
-    long shared = CLONE_VM | CLONE_VFORK | CLONE_FILES;
-    long pid = nsb_clone_copy((unsigned long)(step->a[0] & ~shared), &up);
-    if (pid == 0) say_hello(s, step, hop, nsb_sys2(SYS_pidfd_open, nsb_sys0(SYS_getpid), 0));
+    long flags = step->a[NSB_HOP_FLAGS], others = CLONE_VM | CLONE_VFORK | CLONE_FILES;
+    if (cgroup >= 0) others |= CLONE_NEWCGROUP;
+    long pid = nsb_clone_copy((unsigned long)(flags & ~others), &up);
+    if (pid == 0) {
+        say_hello(s, step, hop, nsb_sys2(SYS_pidfd_open, nsb_sys0(SYS_getpid), 0));
+        long err = cgroup < 0 ? 0 : move_into(cgroup);
+        if (err == 0 && flags & others & CLONE_NEWCGROUP) err = nsb_sys1(SYS_unshare, CLONE_NEWCGROUP);
+        if (err < 0) fail(s, step, err);
+    }
     if (pid > 0) send_up(s, NSB_MSG_HELLO, hop, &up, 1);
     return pid;
 }
 
-static long hop_shared(struct nsb_start *s, unsigned long flags, int hop)
+static long hop_shared(struct nsb_start *s, unsigned long flags, int hop, int cgroup)
 {
     struct clone_args args = {0};
     args.flags = flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND;
     args.pidfd = (uint64_t)(uintptr_t)&s->report.pidfd[hop];
     args.stack = (uint64_t)(uintptr_t)s->stack[hop + 1] - NSB_STACK;
     args.stack_size = NSB_STACK;
+    if (cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)cgroup;
+    }
     return nsb_clone3(&args, nsb_child, s);
+}
+
+/* Where the new process is to begin, or -1: where this one is. */
+static int cgroup_of(struct nsb_start *s, const struct nsb_step *step)
+{
+    if (!(step->slots >> NSB_HOP_INTO & 1)) return -1;
+    int fd = s->slot[step->a[NSB_HOP_INTO]];
+    if (fd < 0) fail(s, step, -EBADF);
+    return fd;
 }
 
 /* The new process goes on with the plan. This one waits, in the kernel, until that has exec'ed or
  * ended (CLONE_VFORK), and ends too. Copied processes do not wait. */
 static void hop(struct nsb_start *s, const struct nsb_step *step)
 {
-    int n = s->report.nhops;
+    int n = s->report.nhops, cgroup = cgroup_of(s, step);
     if (n >= NSB_MAXHOPS) fail(s, step, -E2BIG);
     s->report.nhops = n + 1;
     long pid;
     if (s->copy) {
-        pid = hop_copied(s, step, n);
+        pid = hop_copied(s, step, n, cgroup);
         if (pid == 0) return;
     } else {
-        pid = hop_shared(s, (unsigned long)step->a[0], n);
+        pid = hop_shared(s, (unsigned long)step->a[NSB_HOP_FLAGS], n, cgroup);
     }
     if (pid < 0) {
         s->report.pidfd[n] = -1; /* the kernel may have written one before it gave up */

@@ -7,7 +7,7 @@
  * Static, without libc: it starts in a tenth of a millisecond and holds no memory of the owner.
  *
  * Descriptors: 0 the socket to the owner (SEQPACKET), 1 the owner's pidfd. */
-#include "init.h"
+#include "keeper.h"
 
 #include <asm/ioctls.h>
 #include <errno.h>
@@ -16,21 +16,26 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 
-enum { SOCKET = 0, OWNER = 1, MAX_DUTIES = 1024, SETTINGS = 64, MAX_TEXT = 8256, STACK = 8192 };
+enum { SOCKET = 0, OWNER = 1, MAX_DUTIES = 4096, SETTINGS = 64, MAX_TEXT = 8256, STACK = 8192 };
+
+static const uint64_t REMOVAL = 30000000000U; /* nanoseconds for all cgroups */
 
 /* What to do when the owner is gone, and what is no duty. */
 enum duty_kind {
     NONE,
-    KILL = 'K',  /* SIGKILL to a pidfd: a box whose pid namespace is not below ours */
-    TTY = 'T',   /* the settings of a terminal that was made raw */
-    TIMER = 'W', /* a timeout, should the owner be busy: see struct timer */
-    DROP = 'D',  /* forget the duty of this id */
-    ASK = 'Q',   /* whether the timer of this id has acted: ETIME, else EAGAIN */
-    NEW = 'N',   /* make namespaces, and answer with this id */
+    KILL = 'K',   /* SIGKILL to a pidfd: a box whose pid namespace is not below ours */
+    TTY = 'T',    /* the settings of a terminal that was made raw */
+    TIMER = 'W',  /* a timeout, should the owner be busy: see struct timer */
+    CGROUP = 'C', /* a cgroup, locked by its descriptor: all in it is killed, and it is removed */
+    CPU = 'U',    /* a cgroup's limit of CPU time, should the owner be busy: see struct nsb_cpu */
+    DROP = 'D',   /* forget the duty of this id */
+    ASK = 'Q',    /* whether the timer of this id has acted: ETIME, else EAGAIN */
+    NEW = 'N',    /* make namespaces, and answer with this id */
 };
 
 struct message {
@@ -47,8 +52,9 @@ struct timer {
 static struct duty {
     uint32_t kind, id;
     union {
-        char settings[SETTINGS];
+        char settings[SETTINGS]; /* or a cgroup's name */
         struct timer timer;
+        struct nsb_cpu cpu;
     };
     int fd;
 } duties[MAX_DUTIES];
@@ -87,7 +93,7 @@ static void add(const struct message *m, int fd)
 
 /* ---- timers ---- */
 
-static uint64_t now(void)
+uint64_t nsb_now(void)
 {
     struct timespec t = {0, 0};
     nsb_sys2(SYS_clock_gettime, CLOCK_MONOTONIC, &t);
@@ -114,14 +120,21 @@ static void act(struct duty *d)
     t->acted = 1;
 }
 
+/* When the duty is to be looked at. */
+static uint64_t due(const struct duty *d)
+{
+    return d->kind == TIMER ? d->timer.at : d->kind == CPU ? d->cpu.at : UINT64_MAX;
+}
+
 /* Does what is due. The time until the next in *wait, or NULL when there is none. */
 static struct timespec *run_timers(struct timespec *wait)
 {
-    uint64_t next = UINT64_MAX, time = now();
+    uint64_t next = UINT64_MAX, time = nsb_now();
     for (int i = 0; i < top; i++) {
-        if (duties[i].kind != TIMER) continue;
-        if (duties[i].timer.at <= time) act(&duties[i]);
-        if (duties[i].timer.at < next) next = duties[i].timer.at;
+        struct duty *d = &duties[i];
+        if (due(d) <= time && d->kind == TIMER) act(d);
+        if (due(d) <= time && d->kind == CPU) nsb_cgroup_limit(d->fd, &d->cpu, time);
+        if (due(d) < next) next = due(d);
     }
     if (next == UINT64_MAX) return 0;
     uint64_t left = next > time ? next - time : 0;
@@ -131,8 +144,12 @@ static struct timespec *run_timers(struct timespec *wait)
 
 static int has_acted(uint32_t id)
 {
-    for (int i = 0; i < top; i++)
-        if (duties[i].kind == TIMER && duties[i].id == id) return duties[i].timer.acted != 0;
+    for (int i = 0; i < top; i++) {
+        const struct duty *d = &duties[i];
+        if (d->id != id) continue;
+        if (d->kind == TIMER) return d->timer.acted != 0;
+        if (d->kind == CPU) return d->cpu.acted != 0;
+    }
     return 0;
 }
 
@@ -289,12 +306,32 @@ static void serve(void)
     }
 }
 
+/* Last: it may take a while. The lock of each is held until it is gone. What the freezer of v1 holds is in
+ * other cgroups, too, which do not become empty before it is let go. */
+static void remove_cgroups(void)
+{
+    uint64_t deadline = nsb_now() + REMOVAL;
+    for (int i = 0; i < top; i++)
+        if (duties[i].kind == CGROUP) nsb_cgroup_kill(duties[i].fd);
+    for (int i = 0; i < top; i++) {
+        if (duties[i].kind != CGROUP) continue;
+        duties[i].settings[SETTINGS - 1] = 0;
+        nsb_cgroup_remove(duties[i].fd, duties[i].settings, deadline);
+        nsb_sys1(SYS_close, duties[i].fd);
+    }
+}
+
 static void start(void)
 {
     struct nsb_sigaction ignore = {.handler = SIG_IGN};
+    struct rlimit64 files;
     nsb_sys5(SYS_prctl, PR_SET_NAME, "nsbox-keeper", 0, 0, 0);
     /* orphans of a set-up that come down to pid 1 are reaped by the kernel */
     nsb_sys4(SYS_rt_sigaction, SIGCHLD, &ignore, 0, sizeof ignore.mask);
+    /* a descriptor for each duty */
+    if (nsb_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files) < 0) return;
+    files.rlim_cur = files.rlim_max;
+    nsb_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
 }
 
 void nsb_keeper(void)
@@ -303,4 +340,5 @@ void nsb_keeper(void)
     serve();
     while (receive(MSG_DONTWAIT) > 0) {}
     for (int i = 0; i < top; i++) do_duty(&duties[i]);
+    remove_cgroups();
 }

@@ -1,9 +1,9 @@
 /* lua_plan.c: the steps of a plan, from Lua tables into a program for the child.
  *
  * A step: {"call", arguments…, out="slot", ok="ENOENT,…", expect=n or "@slot", index=n}; "@slot" stands
- * for a descriptor, {param="name"} for a value that each start brings. Control steps: {"clone", flags},
- * {"barrier", name, give={…}, take={…}}, {"vacate", number}, {"execve", {paths} or "@slot", {argv}, {env},
- * give={slot}} and {"return", "@result", "@none"}, which comes back in the caller's copy.
+ * for a descriptor, {param="name"} for a value that each start brings. Control steps: {"clone", flags,
+ * into="@cgroup"}, {"barrier", name, give={…}, take={…}}, {"vacate", number}, {"execve", {paths} or "@slot",
+ * {argv}, {env}, give={slot}} and {"return", "@result", "@none"}, which comes back in the caller's copy.
  * Names become numbers here; use before set, double set and a slot never used raise. */
 #include "lua_value.h"
 
@@ -215,14 +215,26 @@ static void read_return(struct plan *p, struct nsb_step *step)
     }
 }
 
+static void read_into(struct plan *p, struct nsb_step *step)
+{
+    if (lua_getfield(p->L, p->step, "into") != LUA_TNIL) {
+        const char *slot = slot_name(p->L, -1);
+        if (!slot) bad_step(p, "into", "a slot expected");
+        step->a[NSB_HOP_INTO] = use_slot(p, slot);
+        step->slots |= 1U << NSB_HOP_INTO;
+    }
+    lua_pop(p->L, 1);
+}
+
 static void read_hop(struct plan *p, struct nsb_step *step)
 {
     lua_geti(p->L, p->step, 2);
-    step->a[0] = nsbL_checkflags(p->L, lua_gettop(p->L), "CLONE");
+    step->a[NSB_HOP_FLAGS] = nsbL_checkflags(p->L, lua_gettop(p->L), "CLONE");
     lua_pop(p->L, 1);
+    read_into(p, step);
     if (p->own_table)
         bad_step(p, "flags", "the process has a descriptor table of its own: a pidfd would be lost");
-    p->own_table = !(step->a[0] & CLONE_FILES);
+    p->own_table = !(step->a[NSB_HOP_FLAGS] & CLONE_FILES);
 }
 
 static void read_vacate(struct plan *p, struct nsb_step *step)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,7 +37,9 @@ struct process {
     int pid;        /* in our pid namespace; 0: not asked yet */
     uint64_t owner; /* who may end it: not a fork of the host that closes its copy of the handle */
     enum how how;
-    int status;  /* exit code or signal number */
+    int status; /* exit code or signal number */
+    int reaped; /* by us: then `usage` is set */
+    struct rusage usage;
     int channel; /* on which the init of a box tells the status of its command; or -1 */
 };
 
@@ -45,7 +48,7 @@ static struct process *check(lua_State *L) { return luaL_checkudata(L, 1, NSBL_P
 void nsbL_newprocess(lua_State *L, int pidfd)
 {
     struct process *p = lua_newuserdatauv(L, sizeof *p, 0);
-    *p = (struct process){pidfd, 0, nsb_self(), RUNNING, 0, -1};
+    *p = (struct process){.pidfd = pidfd, .owner = nsb_self(), .how = RUNNING, .channel = -1};
     luaL_setmetatable(L, NSBL_PROCESS);
 }
 
@@ -114,6 +117,15 @@ static int ask_init(struct process *p)
     return told.kind == NSB_ST_ENDED;
 }
 
+/* waitid(2), which in libc does not tell what the process has used. 1 when it was reaped. */
+static int reap(struct process *p, siginfo_t *info)
+{
+    const int how = WEXITED | WNOHANG | __WALL;
+    long err = nsb_sys5(SYS_waitid, P_PIDFD, p->pidfd, info, how, &p->usage);
+    if (err < 0) return (int)err;
+    return p->reaped = info->si_pid != 0;
+}
+
 /* Polls first: a library may have made the pidfd non-blocking, and waitid then answers EAGAIN. */
 static void update(struct process *p)
 {
@@ -121,11 +133,10 @@ static void update(struct process *p)
     struct pollfd ready = {p->pidfd, POLLIN, 0};
     if (p->how != RUNNING || p->pidfd < 0) return;
     if (poll(&ready, 1, 0) != 1) return;
-    int n = waitid((idtype_t)P_PIDFD, (id_t)p->pidfd, &info, WEXITED | WNOHANG | __WALL);
-    int stolen = n < 0 && errno == ECHILD;
-    if (!stolen && (n < 0 || info.si_pid == 0)) return;
+    int n = reap(p, &info);
+    if (n <= 0 && n != -ECHILD) return;
     if (ask_init(p)) return;
-    if (stolen) return ask_exit_info(p);
+    if (n == -ECHILD) return ask_exit_info(p); /* somebody else has reaped it */
     p->how = info.si_code == CLD_EXITED ? EXITED : SIGNALLED;
     p->status = info.si_status;
 }
@@ -140,6 +151,19 @@ static int l_poll(lua_State *L)
     lua_pushstring(L, names[p->how]);
     if (p->how == LOST) return 1;
     lua_pushinteger(L, p->status);
+    return 2;
+}
+
+static lua_Number seconds(struct timeval t) { return (lua_Number)t.tv_sec + (lua_Number)t.tv_usec / 1e6; }
+
+/* process:usage() -> user, system seconds of CPU time: of the process and of all below it that were waited
+ * for | nil before poll() has told of its end, and when somebody else took that. */
+static int l_usage(lua_State *L)
+{
+    struct process *p = check(L);
+    if (!p->reaped) return luaL_pushfail(L), 1;
+    lua_pushnumber(L, seconds(p->usage.ru_utime));
+    lua_pushnumber(L, seconds(p->usage.ru_stime));
     return 2;
 }
 
@@ -222,14 +246,10 @@ static int l_pid_of(lua_State *L)
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"poll", l_poll},
-                                   {"kill", l_kill},
-                                   {"pid", l_pid},
-                                   {"fileno", l_fileno},
-                                   {"close", l_close},
-                                   {"release", l_release},
-                                   {"status_from", l_status_from},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"poll", l_poll},     {"usage", l_usage}, {"kill", l_kill},       {"pid", l_pid},
+    {"fileno", l_fileno}, {"close", l_close}, {"release", l_release}, {"status_from", l_status_from},
+    {NULL, NULL}};
 
 void nsbL_open_process(lua_State *L)
 {

@@ -14,6 +14,10 @@
 #define SYS_mount_setattr 442
 #endif
 
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+
 #define NSB_HIDDEN __attribute__((visibility("hidden")))
 
 /* Every call answers as the kernel does: a result >= 0, or a negative errno. */

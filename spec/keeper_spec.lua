@@ -262,17 +262,17 @@ describe("the keeper", function()
 
   it("refuses what it could not see to: a timeout is kept, or the start fails", function()
     script.succeeds [[
-      assert(sys.setrlimit("nofile", 3000, 3000)) -- the keeper has a descriptor of each, too
+      assert(sys.setrlimit("nofile", 6000, 6000)) -- the keeper has a descriptor of each, too
       local keeper = require "nsbox.keeper"
       local me, duties = assert(sys.pidfd_open(sys.getpid())), {}
       local function start() return nsbox.start("busybox", { "sleep", "100" }, { timeout = 50 }) end
       repeat
         local duty, message, errno = keeper.end_later(true, me, sys.clock() + 1000, 0, sys.SIGKILL)
         duties[#duties + 1] = duty
-        assert(duty or errno == sys.EAGAIN and message:find "1024", message)
+        assert(duty or errno == sys.EAGAIN and message:find "4096", message)
       until not duty
       local b, err = start()
-      assert(not b and err.kind == "setup" and err.name == "EAGAIN" and #duties == 1024, tostring(err))
+      assert(not b and err.kind == "setup" and err.name == "EAGAIN" and #duties == 4096, tostring(err))
       for _ = 1, 2 do
         for i = 1, 10 do keeper.drop(duties[i]) end
       end

@@ -23,12 +23,13 @@ local last_id = 0
 local handle_mt = { __name = "nsbox.keeper", __index = { fileno = function(k) return k.process:fileno() end } }
 
 local DYING = 0.05 -- seconds
+local LATE_CPU = 0.05 -- the same, in seconds of CPU time
 local LATE = 0.1 -- seconds that the caller has, when a process's time is over, to see to it itself
 
 -- Messages: see csrc/keeper.c.
-local KILL, TTY, TIMER, DROP, ASK, NEW = ("KTWDQN"):byte(1, -1)
+local KILL, TTY, TIMER, CGROUP, CPU, DROP, ASK, NEW = ("KTWCUDQN"):byte(1, -1)
 
-local MAX_DUTIES = 1024 -- as in csrc/keeper.c, which drops what is beyond
+local MAX_DUTIES = 4096 -- as in csrc/keeper.c, which drops what is beyond
 
 local PATIENCE = 10 -- seconds until a keeper that does not answer is taken for stopped
 local STOPPED = "the keeper does not answer"
@@ -100,10 +101,9 @@ local function make_with(kind, maps)
   if not program then
     return no_program(message, errno)
   end
-  local mine, its
-  mine, its, errno = sys.socketpair()
+  local mine, its, number = sys.socketpair()
   if not mine then
-    return failure(its, errno)
+    return failure(its, number)
   end
   local its_end <close> = its
   local caller, process, err
@@ -145,6 +145,7 @@ local function forget(keeper)
   else
     keeper.process:release()
   end
+  keeper.owner = nil -- for those who have duties of it
 end
 
 -- Its own end comes after that of all below it. The socket's may come a moment after theirs: its maker of namespaces
@@ -183,10 +184,7 @@ end
 --- The ids that boxes of a caller without root's rights can have: see idmap.of_caller | nil, err, errno.
 local function maps(host)
   local keeper, err, errno = get(host)
-  if not keeper then
-    return nil, err, errno
-  end
-  return keeper.maps
+  return keeper and keeper.maps, err, errno
 end
 
 --- Whether a keeper's end is why a start failed with this errno (nil: the process was killed). These two may be seen
@@ -220,10 +218,9 @@ local function tell(where, kind, fd, data)
     return nil, ("the keeper has %d duties, and takes no more"):format(MAX_DUTIES), sys.EAGAIN
   end
   last_id = last_id + 1
-  local ok
-  ok, err, errno = send(keeper, kind, last_id, string.pack("c64", data or ""), fd)
+  local ok, message, number = send(keeper, kind, last_id, string.pack("c64", data or ""), fd)
   if not ok then
-    return nil, err, errno
+    return nil, message, number
   end
   keeper.duties = keeper.duties + 1
   return { keeper = keeper, id = last_id }
@@ -237,6 +234,12 @@ end
 
 local function restore_later(terminal, settings)
   return tell("inside", TTY, terminal, settings)
+end
+
+--- A cgroup, fd its folder's descriptor: all in it is killed, and it is removed with all below it. name: the folder's.
+-- What lock the descriptor has is held until then. Answers as the others.
+local function remove_later(fd, name)
+  return tell("outside", CGROUP, fd, name)
 end
 
 local function drop(duty)
@@ -352,6 +355,12 @@ local function end_later(nested, pidfd, at, grace, signo)
   return tell(nested and "inside" or "outside", TIMER, pidfd, data)
 end
 
+--- What the keeper does should the caller be busy when a cgroup (fd: its folder) has used so many seconds of CPU time,
+-- and a moment more: SIGKILL to all in it and below it. cpus: how many it can use at a time. A duty as end_later's.
+local function cpu_later(fd, limit, cpus)
+  return tell("outside", CPU, fd, string.pack("=I8I4I4I8", math.floor((limit + LATE_CPU) * 1e9), math.ceil(cpus), 0, 0))
+end
+
 -- Whether the keeper has sent a signal for this duty. The answer to what it was asked for ahead comes first, and is
 -- given up: this is asked seldom.
 local function acted(duty)
@@ -366,13 +375,11 @@ local function acted(duty)
   if user then
     let_go(user, network)
   end
-  local ok = send(keeper, ASK, duty.id, "")
-  if not ok then
+  if not send(keeper, ASK, duty.id, "") then
     return false
   end
   keeper.asked = { id = duty.id }
-  local _, _, errno = answered(keeper)
-  return errno == sys.ETIME
+  return select(3, answered(keeper)) == sys.ETIME
 end
 
 return {
@@ -383,7 +390,9 @@ return {
   died = died,
   kill_later = kill_later,
   restore_later = restore_later,
+  remove_later = remove_later,
   drop = drop,
   end_later = end_later,
+  cpu_later = cpu_later,
   acted = acted,
 }

@@ -45,6 +45,9 @@ local function text(step)
   if step[1] == "barrier" and step.give then
     call = call .. " gives " .. table.concat(step.give, " ")
   end
+  if step[1] == "clone" and step.into then
+    call = call .. " into " .. step.into
+  end
   local out = type(step.out) == "table" and table.concat(step.out, ", ") or step.out
   return out and ("%s = %s"):format(out, call) or call
 end

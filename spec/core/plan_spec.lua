@@ -113,6 +113,11 @@ describe("a plan is refused before anything exists:", function()
     assert.matches(why, message)
   end)
 
+  it("a hop into a cgroup that is in no slot", function()
+    refused("step 1 clone: into: a slot expected", { { "clone", "vm,vfork,parent", into = "/sys/fs/cgroup" } })
+    refused("step 1 clone: cgroup: slot used before it is set", { { "clone", "vm,vfork,parent", into = "@cgroup" } })
+  end)
+
   it("what a process that shares the caller's descriptors may not do: fill a slot, close, wait, exec", function()
     local why = "the process shares the caller's descriptors"
     for _, step in ipairs {

@@ -1,0 +1,215 @@
+/* keeper_cgroup.c: what the keeper does to cgroups: ends all that is in one, and removes it.
+ *
+ * On v2 the kernel ends a cgroup's processes at once (cgroup.kill, Linux 5.14). On v1 each is signalled; one
+ * that forks meanwhile is met in the next round. */
+#include "keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <time.h>
+
+enum {
+    MAX_DEPTH = 64,     /* of folders: each takes a descriptor and some stack */
+    MAX_READS = 16384,  /* of one list of processes */
+    MAX_ENTRIES = 8192, /* reads of one folder */
+    MAX_KILLS = 200,    /* rounds of a limit's */
+    CHUNK = 1024,
+};
+
+static const uint64_t MS = 1000000;
+
+/* getdents64(2); not in libc's headers */
+struct entry {
+    uint64_t inode;
+    int64_t next;
+    uint16_t size;
+    uint8_t type;
+    char name[];
+};
+enum { FOLDER = 4 };
+
+static long open_below(int fd, const char *name, int flags)
+{
+    return nsb_sys4(SYS_openat, fd, name, flags | O_NOFOLLOW | O_CLOEXEC, 0);
+}
+
+static long put(int dir, const char *name, const char *text)
+{
+    long fd = open_below(dir, name, O_WRONLY);
+    if (fd < 0) return fd;
+    long n = nsb_sys3(SYS_write, fd, text, nsb_strlen(text));
+    nsb_sys1(SYS_close, fd);
+    return n;
+}
+
+/* ---- the end of processes ---- */
+
+/* The number 0 is a process that this pid namespace does not show. */
+static int kill_one(long pid)
+{
+    if (pid <= 1 || pid == nsb_sys0(SYS_getpid)) return 0;
+    return nsb_sys2(SYS_kill, pid, SIGKILL) == 0;
+}
+
+static int kill_listed(int dir)
+{
+    char text[CHUNK];
+    int killed = 0;
+    long pid = 0, n, fd = open_below(dir, "cgroup.procs", O_RDONLY);
+    if (fd < 0) return 0;
+    for (int i = 0; i < MAX_READS && (n = nsb_sys3(SYS_read, fd, text, sizeof text)) > 0; i++)
+        for (long at = 0; at < n; at++) {
+            if (text[at] >= '0' && text[at] <= '9') {
+                pid = pid * 10 + (text[at] - '0');
+                continue;
+            }
+            killed += kill_one(pid);
+            pid = 0;
+        }
+    nsb_sys1(SYS_close, fd);
+    return killed;
+}
+
+/* Answers whether there may be more. cgroup.kill does not reach a process whose first thread has ended. In
+ * the freezer of v1 none forks meanwhile; there it ends when it is let go. */
+static int kill_here(int dir)
+{
+    put(dir, "cgroup.kill", "1");
+    put(dir, "freezer.state", "FROZEN");
+    int killed = kill_listed(dir);
+    put(dir, "freezer.state", "THAWED");
+    return killed > 0;
+}
+
+static int sweep(int dir, int depth, int removing);
+
+static int sweep_child(int dir, const char *name, int depth, int removing)
+{
+    long fd = open_below(dir, name, O_RDONLY | O_DIRECTORY);
+    if (fd < 0) return 0;
+    int more = sweep((int)fd, depth, removing);
+    nsb_sys1(SYS_close, fd);
+    if (removing) nsb_sys3(SYS_unlinkat, dir, name, AT_REMOVEDIR);
+    return more;
+}
+
+static int is_child(const struct entry *e)
+{
+    return e->type == FOLDER && !nsb_same(e->name, ".") && !nsb_same(e->name, "..");
+}
+
+/* Outermost first: in the freezer a folder is held by those above it, too. */
+static int sweep(int dir, int depth, int removing)
+{
+    char text[CHUNK] __attribute__((aligned(8)));
+    long n;
+    int more = kill_here(dir);
+    for (int i = 0; depth > 0 && i < MAX_ENTRIES; i++) {
+        n = nsb_sys3(SYS_getdents64, dir, text, sizeof text);
+        if (n <= 0) break;
+        for (long at = 0; at < n;) {
+            const struct entry *e = (const struct entry *)(const void *)(text + at);
+            if (is_child(e)) more |= sweep_child(dir, e->name, depth - 1, removing);
+            at += e->size;
+        }
+    }
+    return more;
+}
+
+/* By a descriptor of its own: the given one may be for naming only, and its place in the folder is the
+ * owner's as well. */
+static int sweep_all(int fd, int removing)
+{
+    long dir = open_below(fd, ".", O_RDONLY | O_DIRECTORY);
+    if (dir < 0) return 0;
+    int more = sweep((int)dir, MAX_DEPTH, removing);
+    nsb_sys1(SYS_close, dir);
+    return more;
+}
+
+/* ---- removal ---- */
+
+enum { PATH = 80 };
+
+static long remove_it(int fd, const char *name)
+{
+    char path[PATH] = "../";
+    for (size_t i = 0; i + 4 < sizeof path && name[i]; i++) path[i + 3] = name[i];
+    return nsb_sys3(SYS_unlinkat, fd, path, AT_REMOVEDIR);
+}
+
+void nsb_cgroup_kill(int fd) { sweep_all(fd, 0); }
+
+void nsb_cgroup_remove(int fd, const char *name, uint64_t deadline)
+{
+    struct timespec pause = {0, (long)MS};
+    for (;;) {
+        sweep_all(fd, 1);
+        long err = remove_it(fd, name);
+        if (err == 0 || err == -ENOENT || nsb_now() >= deadline) return;
+        nsb_sys2(SYS_nanosleep, &pause, 0);
+        if (pause.tv_nsec < 50 * (long)MS) pause.tv_nsec += pause.tv_nsec / 2;
+    }
+}
+
+/* ---- CPU time ---- */
+
+static int begins(const char *s, const char *with)
+{
+    while (*with && *s == *with) s++, with++;
+    return !*with;
+}
+
+static uint64_t number(const char *s)
+{
+    uint64_t n = 0;
+    while (*s >= '0' && *s <= '9') n = n * 10 + (uint64_t)(*s++ - '0');
+    return n;
+}
+
+/* A file's text, or NULL. */
+static const char *text_of(int dir, const char *name)
+{
+    static char text[CHUNK];
+    long fd = open_below(dir, name, O_RDONLY);
+    if (fd < 0) return 0;
+    long n = nsb_sys3(SYS_read, fd, text, sizeof text - 1);
+    nsb_sys1(SYS_close, fd);
+    if (n < 0) return 0;
+    text[n] = 0;
+    return text;
+}
+
+/* 1 and what it has used, in nanoseconds; 0 when the cgroup is gone. */
+static int usage(int dir, uint64_t *used)
+{
+    static const char key[] = "usage_usec ";
+    const char *text = text_of(dir, "cpuacct.usage");
+    if (text) {
+        *used = number(text);
+        return 1;
+    }
+    text = text_of(dir, "cpu.stat");
+    while (text && *text && !begins(text, key)) {
+        while (*text && *text != '\n') text++;
+        if (*text) text++;
+    }
+    if (!text || !*text) return 0;
+    *used = number(text + sizeof key - 1) * 1000;
+    return 1;
+}
+
+void nsb_cgroup_limit(int fd, struct nsb_cpu *cpu, uint64_t now)
+{
+    uint64_t used = 0, pause = 2 * MS;
+    cpu->at = UINT64_MAX;
+    if (!usage(fd, &used)) return;
+    if (used >= cpu->limit) {
+        int more = sweep_all(fd, 0);
+        if (cpu->acted++ >= MAX_KILLS || !more) return;
+    } else if ((cpu->limit - used) / (cpu->cpus ? cpu->cpus : 1) > pause) {
+        pause = (cpu->limit - used) / (cpu->cpus ? cpu->cpus : 1);
+    }
+    cpu->at = pause < UINT64_MAX - now ? now + pause : UINT64_MAX;
+}
