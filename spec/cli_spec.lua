@@ -79,6 +79,11 @@ describe("nsbox command", function()
       assert.same({ stdin = false, stdout = false, stderr = false }, checked.named)
     end)
 
+    it("reads rules of devices, whose words are one argument", function()
+      local r = nsbox_command { "run", "--device-cgroup-rule", "c 1:3 r", "--device-cgroup-rule=b 8:* m", "img" }
+      assert.same({ "c 1:3 r", "b 8:* m" }, r.call.opts.device_rules)
+    end)
+
     describe("reads", function()
       -- the flags, the options they become (the streams aside)
       local rows = {
@@ -116,6 +121,17 @@ describe("nsbox command", function()
         { "--security-opt no-new-privileges", { no_new_privs = true } },
         { "--oom-score-adj -5 --nice 3 --cpu-affinity 0-1 --umask 0077", { oom_score_adj = -5, nice = 3,
           affinity = "0-1", umask = "0077" } },
+        { "-m 64M --swap 0 --memory-reservation=1M --cpus 1.5 --cpu-weight 5 --cpuset-cpus 0-1 --pids-limit 9",
+          { memory = "64M", swap = "0", memory_reservation = "1M", cpus = 1.5, cpu_weight = 5, cpuset = "0-1",
+            pids = 9 } },
+        { "--memory much --cpus a --pids-limit b", { memory = "much", cpus = "a", pids = "b" } },
+        { "--blkio-weight 10 --device-read-bps /dev/a:1M --device-write-bps=8:0:5 --device-read-iops /dev/a:7",
+          { io = { weight = 10, ["/dev/a"] = { rbps = "1M", riops = 7 }, ["8:0"] = { wbps = 5 } } } },
+        { "--device-write-iops /dev/a --blkio-weight x --device-read-bps weight:1",
+          { io = { weight = { rbps = 1 }, ["/dev/a"] = { wiops = "" } } } },
+        { "--cgroup-parent /a --cgroup-conf memory.low=1M --cgroup-conf=a.b --cpu-time=2 --degrade=memory --degrade=io",
+          { cgroup_parent = "/a", cgroup = { ["memory.low"] = "1M", ["a.b"] = "" }, cpu_time = 2,
+            degrade = { "memory", "io" } } },
         { "--name web -l a=b --label c", { name = "web", labels = { a = "b", c = "" } } },
       }
       for _, row in ipairs(rows) do
@@ -154,7 +170,9 @@ describe("nsbox command", function()
         { "run --rm img", "a box is removed at its end" }, { "run --publish 80 img", "nsbox maps no ports" },
         { "run -p 80:80 img", "unknown flag -p: nsbox maps no ports" },
         { "run --read-only=maybe img", "takes no value but true or false, got 'maybe'" },
-        { "run -m 64M img", "flag -m (option 'memory') is not built yet" },
+        { "run --dns 1.1.1.1 img", "flag --dns (option 'dns') is not built yet" },
+        { "run --memory-swap 1 img", "use swap: what may be swapped beyond memory (not the sum)" },
+        { "run --cpu-shares 1 img", "use cpu_weight" },
       }
       for _, row in ipairs(rows) do
         it(row[1], function()
@@ -180,6 +198,7 @@ describe("nsbox command", function()
         { 124, ended { reason = "timeout", signo = 9 }, "" }, { 124, ended { reason = "timeout", code = 0 }, "" },
         { 137, ended { reason = "oom", signo = 9 }, "nsbox: the box ran out of memory\n" },
         { 137, ended { reason = "oom", code = 1 }, "nsbox: the box ran out of memory\n" },
+        { 124, ended { reason = "cpu", signo = 9 }, "nsbox: the box used up its CPU time\n" },
         { 137, ended { reason = "output", signo = 9 }, "" },
         { 125, ended { reason = "lost" }, "nsbox: the exit status was lost\n" },
         { 125, failed("setup", 1), "nsbox: run: no\n" }, { 125, failed("image", 2), "nsbox: run: no\n" },
@@ -268,7 +287,7 @@ describe("nsbox command", function()
       contains(r.out, "\n* -e, --env VALUE")
       contains(r.out, "\n  --name VALUE")
       contains(r.out, "-i, --interactive ")
-      assert.is_nil(r.out:find("--memory", 1, true))
+      assert.is_nil(r.out:find("--dns", 1, true))
     end
   end)
 
@@ -289,7 +308,10 @@ describe("nsbox command", function()
       { "kill -9 a", 1, "no such box" }, { "kill -TERM", 125, "a BOX is needed" }, { "stop -t5 a", 1, "no such box" },
       { "stop -tx a", 125, "needs a number" }, { "logs -fn5 a", 1, "no such box" }, { "exec -q a b", 125, "flag -q" },
       { "ps x", 125, "takes no arguments, got 'x'" }, { "ps --all=x", 125, "takes no value" },
-      { "logs", 125, "a BOX is needed" },
+      { "logs", 125, "a BOX is needed" }, { "stats --stream", 125, "unknown flag --stream" },
+      { "stats --no-stream a", 1, "no such box" }, { "update a", 125, "a limit is needed" },
+      { "update -m 64M", 125, "a BOX is needed" }, { "update -m 64M a", 1, "no such box" },
+      { "update --memry 64M a", 125, "did you mean --memory?" },
       { "logs a b", 125, "takes one BOX" }, { "logs --tail x a", 125, "flag --tail needs a number" },
       { "stop", 125, "a BOX is needed" }, { "stop -z a", 125, "unknown flag -z" }, { "kill -s", 125, "needs a value" },
       { "exec a", 125, "a BOX and a COMMAND are needed" }, { "exec a b", 1, "no such box" }, { "wait a", 1, "no such" },
@@ -308,8 +330,43 @@ describe("nsbox command", function()
     end
   end)
 
+  describe("stats", function()
+    local function box(id, name, usage, limits)
+      return setmetatable({ id = id, name = name, state = "running", limits = limits or {},
+        stats = function() return usage end }, { __close = function() end })
+    end
+    local boxes = {
+      a = box("a1", "web", { user = 1.5, sys = 0.25, memory = 3 << 20, io_read = 1536, io_write = 0, pids = 3 },
+        { memory = { value = 64 << 20, by = "" } }),
+      b = box("b2", nil, {}),
+    }
+    local stub = { box = function(id) return boxes[id] end, boxes = function() return { boxes.a, boxes.b } end }
+
+    it("is a table for people", function()
+      local out = sink()
+      stub.box = function(id) return boxes[id:sub(1, 1)] end
+      assert.equal(0, cli.main(words "stats --no-stream", stub, { out = out, err = sink() }))
+      assert.equal("ID  NAME  CPU TIME  MEM USAGE / LIMIT  MEM %  BLOCK I/O    PIDS\n"
+        .. "a1  web   1.75s     3MiB / 64MiB       4.69%  1.5KiB / 0B  3\n"
+        .. "b2        -         - / -              -      - / -        -\n", out.text())
+    end)
+  end)
+
+  it("update hands its flags on to each box", function()
+    local given = {}
+    local stub = { box = function(id)
+      return setmetatable({ update = function(_, opts) given[#given + 1] = { id, opts } return true end },
+        { __close = function() end })
+    end }
+    local out = sink()
+    assert.equal(0, cli.main(words "update -m 64M --pids-limit 5 --cpus 0.5 a b", stub, { out = out, err = sink() }))
+    local opts = { memory = "64M", pids = 5, cpus = 0.5 }
+    assert.same({ { "a", opts }, { "b", opts } }, given)
+    assert.equal("a\nb\n", out.text())
+  end)
+
   it("says which commands are not built yet", function()
-    for name in ("pause resume cp stats inspect images load save tag rmi build commit "
+    for name in ("pause resume cp inspect images load save tag rmi build commit "
       .. "gc verify"):gmatch("%a+") do
       local r = nsbox_command { name, "x" }
       assert.same({ 125, ("nsbox: %s is not built yet\n"):format(name) }, { r.status, r.err })

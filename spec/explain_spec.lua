@@ -120,7 +120,7 @@ describe("nsbox.explain", function()
     local rows = {
       { "image", "/no/such/folder", { "sh" } },
       { "image", "/usr" }, -- no command, and a folder has none
-      { "unsupported", "/usr", { "sh" }, { memory = "64M" } },
+      { "unsupported", "/usr", { "sh" }, { dns = {} } },
       { "unsupported", "/usr", { "sh" }, { namespaces = { mount = false } } },
     }
     for _, row in ipairs(rows) do

@@ -13,8 +13,18 @@ local function ids_of(id)
   return { uid = rows, gid = rows, setgroups = true }
 end
 
+-- Of root's machine v1 has the controllers, and v2 is beside it; of the user's, v2 has all and the user a cgroup in it.
+local function cgroups_of(id)
+  local places, controllers = { v1 = {} }, { "cpu", "cpuset", "io", "memory", "pids", "hugetlb" }
+  places.v2 = { folder = id == 0 and "/sys/fs/cgroup/unified" or "/sys/fs/cgroup/user", controllers = {} }
+  for _, name in ipairs(controllers) do places.v2.controllers[name] = id ~= 0 or name == "hugetlb" or nil end
+  local of_v1 = { "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids" }
+  for _, name in ipairs(id == 0 and of_v1 or {}) do places.v1[name] = { folder = "/sys/fs/cgroup/" .. name } end
+  return places
+end
+
 local function host(id)
-  return { ids = ids_of(id), euid = id, egid = id, root = { ok = id == 0 },
+  return { ids = ids_of(id), cgroups = cgroups_of(id), euid = id, egid = id, root = { ok = id == 0 },
     own_program = { ok = id ~= 0, value = "its owner" }, tmpfs_xattr = { ok = true }, exec_clocks = { ok = true },
     kernel = "6.18", arch = "x86_64" }
 end

@@ -13,6 +13,7 @@ describe("nsbox.step", function()
     { "shows lists", "setgroups({1 2 3})", { "setgroups", { 1, 2, 3 } } },
     { "shows lists in lists", "uid_map(child, {{0 1000 1}})", { "uid_map", "child", { { 0, 1000, 1 } } } },
     { "knows the loop's own steps", "clone(vm,newpid)", { "clone", "vm,newpid" } },
+    { "tells where a process begins", "clone(vm) into @cgroup", { "clone", "vm", into = "@cgroup" } },
     { "tells what a barrier hands up", "barrier(terminal) gives master",
       { "barrier", "terminal", give = { "master" } } },
     { "keeps to one line", "write_file(cwd, /x, a\\10b)", { "write_file", "cwd", "/x", "a\nb" } },

@@ -54,6 +54,7 @@ verbs.box = {
   { "pause", function(h) return h:pause() end },
   { "resume", function(h) return h:resume() end },
   { "processes", function(h) return h:processes() end },
+  { "update pids", function(h) return h:update { pids = 100 } end },
   { "destroy", function(h) return h:destroy() end },
   { "connect", function(h, s)
     local c <close>, err, errno = h:connect(80, s)

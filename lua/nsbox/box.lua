@@ -5,8 +5,10 @@ local call = require "nsbox.call"
 local connect = require "nsbox.box.connect"
 local core = require "nsbox.core"
 local detach = require "nsbox.detach.start"
+local freeze = require "nsbox.box.freeze"
 local handle = require "nsbox.process.handle"
 local join = require "nsbox.box.join"
+local limits = require "nsbox.box.limits"
 local pause = require "nsbox.box.pause"
 local process = require "nsbox.process"
 local processes = require "nsbox.box.processes"
@@ -66,7 +68,7 @@ local function running(self, verb)
   local task, err = handle.alive(self, verb)
   if not task then
     return nil, err
-  elseif task.paused then
+  elseif task.paused or freeze.is_frozen(task) then -- a process would be born frozen, and never come to its exec
     return nil, E.new { kind = "unsupported", verb = verb, message = task.what .. " is paused",
       hint = "resume it first" }
   end
@@ -137,6 +139,7 @@ end
 
 methods.pause, methods.resume = of_own("pause", pause.pause), of_own("resume", pause.resume)
 methods.processes = processes.processes
+methods.stats, methods.update = limits.stats, limits.update
 
 --- destroy() -> true | nil, err, errno: ends a detached box, deletes its state, and closes the handle.
 function methods:destroy()
@@ -158,7 +161,7 @@ function methods:destroy()
   return self:close()
 end
 
-for _, verb in ipairs { "update", "stats", "read", "write", "put",
+for _, verb in ipairs { "read", "write", "put",
   "get", "stat", "list", "remove", "changes", "commit" } do
   methods[verb] = function()
     return E.fail { kind = "unsupported", verb = verb, message = "not built yet" }
@@ -169,9 +172,7 @@ function getters.image(task)
   return task.image
 end
 
-function getters.limits()
-  return {}
-end
+getters.limits = handle.limits_of
 
 function getters.notes(task)
   return task.notes

@@ -11,7 +11,7 @@ local TIMEOUT, FAILED, CANNOT_RUN, NOT_FOUND, SIGNALLED, OOM, INTERRUPTED = 124,
 local ENOENT = 2
 
 local later = {
-  "pause", "resume", "cp", "stats", "inspect", "images", "load", "save", "tag", "rmi", "build", "commit", "gc",
+  "pause", "resume", "cp", "inspect", "images", "load", "save", "tag", "rmi", "build", "commit", "gc",
   "verify",
 }
 
@@ -19,6 +19,8 @@ local usage = [[
 usage: nsbox run [FLAGS] IMAGE [COMMAND ...]       run a command in a new box
        nsbox explain [FLAGS] IMAGE [COMMAND ...]   show every kernel call that run would make, and why
        nsbox ps [-a] [-q]                          list the boxes that run detached (-a: and have ended)
+       nsbox stats [BOX ...]                       what they use now
+       nsbox update FLAGS BOX ...                  other limits for a box that runs
        nsbox exec [FLAGS] BOX COMMAND ...          run one more command in a box
        nsbox logs [-f] [--tail N] BOX              what it wrote
        nsbox stop [-t SECONDS] BOX ...             the stop signal, then KILL
@@ -28,7 +30,12 @@ usage: nsbox run [FLAGS] IMAGE [COMMAND ...]       run a command in a new box
        nsbox probe                                 show what this host can do
        nsbox help | --version
 
-nsbox COMMAND --help shows this. Flags of run and explain, which end at IMAGE; with * of exec too, which end at BOX:
+The status of run, exec and wait is the command's, 128+n when signal n ended it; 124 when it ran longer than --timeout,
+or used more than --cpu-time; 137 when it ran out of memory; 125 when nsbox failed, 126 or 127 when there is no such
+program to run.
+
+nsbox COMMAND --help shows this. Flags of run and explain, which end at IMAGE; with * of exec too, with + of update too,
+which end at BOX:
 ]]
 
 local commands = setmetatable({}, { __index = boxes })
@@ -75,6 +82,9 @@ end
 
 local function status(cli, result)
   if result.reason == "timeout" then
+    return TIMEOUT
+  elseif result.reason == "cpu" then
+    say(cli, "the box used up its CPU time")
     return TIMEOUT
   elseif result.reason == "oom" then
     say(cli, "the box ran out of memory")
@@ -167,7 +177,8 @@ local function unknown_command(cli, name)
     cli.err:write(usage, table.concat(flags.help(), "\n"), "\n")
     return FAILED
   end
-  local names = { "run", "explain", "probe", "help", "ps", "exec", "logs", "stop", "kill", "wait", "rm" }
+  local names = { "run", "explain", "probe", "help", "ps", "stats", "update", "exec", "logs", "stop", "kill", "wait",
+    "rm" }
   for _, other in ipairs(later) do
     if other == name then
       say(cli, name, " is not built yet")
@@ -195,7 +206,7 @@ local lazy = {
 -- Other raised strings are faults of nsbox: they keep their traceback.
 local function handler(err)
   if type(err) == "string" and not err:find("interrupted!$") then
-    local misuse = err:match("nsbox%.(%l+: .*)$")
+    local misuse = err:match("nsbox%.([%l:]+: .*)$")
     return misuse and "nsbox: " .. misuse or debug.traceback(err, 2)
   end
   return err

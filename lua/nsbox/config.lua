@@ -6,7 +6,9 @@ local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local idrows = require "nsbox.idrows"
 local ids = require "nsbox.config.ids"
+local limits_ = require "nsbox.config.limits"
 local process = require "nsbox.config.process"
+local resources = require "nsbox.config.resources"
 
 -- docker's default masked and read-only paths.
 local masked = {
@@ -176,12 +178,13 @@ local function sealed(verb, host, shifted)
   return not no_command[verb] and not safe or nil
 end
 
-local function linux_of(o, map)
+local function linux_of(o, map, limits)
   return {
     namespaces = namespaces(o),
     uidMappings = map.uid and idrows.to_oci(map.uid),
     gidMappings = map.gid and idrows.to_oci(map.gid),
     timeOffsets = time_offsets(o.namespaces.time),
+    resources = limits,
     sysctl = o.sysctls and next(o.sysctls) and o.sysctls or nil,
     personality = personality(o.personality),
     maskedPaths = masked,
@@ -206,6 +209,9 @@ local function nsbox_of(verb, o, image, cmd, host, map, user)
     call = verb == "call" or nil,
     affinity = o.affinity,
     disable_userns = o.disable_userns or nil,
+    cpu_time = o.cpu_time,
+    cgroup_parent = o.cgroup_parent,
+    degrade = next(o.degrade) and o.degrade or nil,
     stop_signal = o.stop_signal or image.config.StopSignal or "TERM",
   }
 end
@@ -218,7 +224,7 @@ local function config(verb, o, image, cmd, host, id, user)
   if not ok then
     return nil, err, errno
   end
-  local args, map, caps, mounted, left_out
+  local args, map, caps, limits, mounted, left_out
   args, err, errno = arguments(verb, o, image, cmd)
   if not args then
     return nil, err, errno
@@ -227,7 +233,11 @@ local function config(verb, o, image, cmd, host, id, user)
   if not map then
     return nil, err, errno
   end
-  local linux = linux_of(o, map)
+  limits, err, errno = resources.of(verb, o)
+  if err then
+    return nil, err, errno
+  end
+  local linux = linux_of(o, map, limits)
   user, err, errno = ids.existing(verb, user, linux, map.why_single)
   if not user then
     return nil, err, errno
@@ -241,6 +251,11 @@ local function config(verb, o, image, cmd, host, id, user)
     return nil, left_out, errno
   end
   local nsbox = nsbox_of(verb, o, image, cmd, host, map, user)
+  ok, err, errno = limits_.settle(verb, o, linux, nsbox, host)
+  if not ok then
+    return nil, err, errno
+  end
+  table.move(ok, 1, #ok, #left_out + 1, left_out)
   nsbox.binds, nsbox.left_out = mounted[1] and true, left_out[1] and left_out
   return {
     ociVersion = "1.0.2",
@@ -285,7 +300,8 @@ local function joining(verb, box, o, cmd, host, user)
     mounts = box.mounts, linux = box.linux,
     nsbox = { affinity = o.affinity or box.nsbox.affinity, fds = fd_numbers(o.fds),
       call = verb == "box:call" or nil, become = box.nsbox.become, setgroups = box.nsbox.setgroups,
-      sealed = sealed(verb, host, box.nsbox.shift) } }
+      sealed = sealed(verb, host, box.nsbox.shift),
+      cgroup = box.nsbox.cgroup and { joins = box.nsbox.cgroup.joins, writes = {}, at = box.nsbox.cgroup.at } } }
 end
 
 return { config = config, joining = joining, has_namespace = has_namespace, default_path = process.default_path }

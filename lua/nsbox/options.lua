@@ -4,12 +4,16 @@
 local E = require "nsbox.error"
 local attributes = require "nsbox.options.attributes"
 local command = require "nsbox.options.command"
+local resources = require "nsbox.options.resources"
 local schema = require "nsbox.options.schema"
 local types = require "nsbox.options.types"
 local value = require "nsbox.options.value"
 
 -- Verbs that add a process to a running box: they take the rows marked exec, and no others.
 local joining = { exec = true, spawn = true, ["box:call"] = true }
+
+-- The verb that changes a running box: it takes the rows marked update, and no others.
+local updating = { ["box:update"] = true }
 
 -- Verbs that run a function: they take no row marked command.
 local calling = { call = true, ["box:call"] = true }
@@ -61,6 +65,8 @@ local function check_names(verb, opts)
       unknown_option(verb, key)
     elseif joining[verb] and not row.exec then
       wrong(verb, key, "belongs to the whole box: give it to nsbox.run or nsbox.start")
+    elseif updating[verb] and not row.update then
+      wrong(verb, key, "is fixed at the start of a box: give it to nsbox.run or nsbox.start")
     elseif calling[verb] and row.command then
       wrong(verb, key, "is for commands, and a function in a box is none")
     end
@@ -90,12 +96,19 @@ local function default(row, verb)
   return (types[row.type](given))
 end
 
+local function takes(verb, row)
+  if updating[verb] then
+    return row.update
+  end
+  return row.exec or not joining[verb]
+end
+
 local defaults_of = {} -- verb -> { shared = name -> value, own = rows whose default is a table: a new one each time }
 
 local function read_defaults(verb)
   local ready = { shared = {}, own = {} }
   for _, row in ipairs(schema.rows) do
-    if row.exec or not joining[verb] then
+    if takes(verb, row) then
       local value_ = default(row, verb)
       if type(value_) == "table" then
         ready.own[#ready.own + 1] = row
@@ -186,6 +199,8 @@ local conflicts = {
   end },
 }
 
+table.move(resources.conflicts, 1, #resources.conflicts, #conflicts + 1, conflicts)
+
 -- Verbs that answer with a Result, or a function's results, have no handle by which a pipe could be reached.
 local without_handle = { run = true, exec = true, explain = true, call = true, ["box:call"] = true }
 
@@ -226,7 +241,18 @@ local function settle_userns(checked)
   end
 end
 
-local function check_all(verb, opts)
+-- What a box has after an update.
+local function after_update(checked, in_force)
+  local after = {}
+  for _, values in ipairs { in_force, checked } do
+    for name, v in pairs(values) do
+      after[name] = v
+    end
+  end
+  return after
+end
+
+local function check_all(verb, opts, in_force)
   if type(opts) ~= "table" then
     E.misuse("nsbox.%s: options must be a table, got %s", verb, value.describe(opts))
   end
@@ -248,7 +274,7 @@ local function check_all(verb, opts)
   if checked.namespaces and checked.userns then
     settle_userns(checked) -- before what must have a user namespace is looked at
   end
-  check_conflicts(verb, given, checked)
+  check_conflicts(verb, given, in_force and after_update(checked, in_force) or checked)
   if refusal then
     return E.fail(refusal)
   elseif checked.namespaces then
@@ -266,9 +292,10 @@ local without = {} -- verb -> what is checked when no options are given
 -- named = { stdin =, stdout =, stderr = }: which streams the user named (input names stdin).
 -- Returns nil, Error (kind "unsupported"), nil for an option or value that is not built yet.
 -- Raises at the user's line for misuse: unknown names, wrong types, impossible values and combinations.
-local function check(verb, opts)
+-- in_force: of the verb "box:update", the options that the box has, with which the new ones must go.
+local function check(verb, opts, in_force)
   if opts ~= nil then
-    return check_all(verb, opts)
+    return check_all(verb, opts, in_force)
   end
   without[verb] = without[verb] or check_all(verb, {})
   return without[verb]

@@ -2,6 +2,7 @@
 
 local attributes = require "nsbox.plan.attributes"
 local binds = require "nsbox.plan.binds"
+local cgroup = require "nsbox.plan.cgroup"
 local join = require "nsbox.plan.join"
 local ids = require "nsbox.plan.ids"
 local io_steps = require "nsbox.plan.io"
@@ -17,6 +18,7 @@ local phases = {
   join.open,             -- caller: get the namespaces to join
   root.shift,            -- caller: the image with owners as the box counts
   binds.hold,            -- caller: what of the host is to be seen
+  cgroup.make,           -- caller: the box's cgroup, and its limits
   join.enter,            -- first process: enter them and the keeper's pid namespace
   join.make,             -- hop: the fresh namespaces; from here on it is the box's own process
   join.read_back,        -- what the kernel really made
@@ -47,6 +49,7 @@ local phases = {
 
 -- Of a process that is added to a box.
 local joining_phases = {
+  cgroup.open,           -- caller: hold the box's cgroup
   join.enter_box,        -- first process: enter the box's namespaces; hop: the new process, in its pid namespace
   io_steps.descriptors,
   join.tell,
@@ -118,7 +121,7 @@ local function kind_of(config, host)
     tostring(config.nsbox.call),
     tostring(config.nsbox.become), tostring(config.nsbox.shift), tostring(config.nsbox.setgroups),
     offset_text(offsets.monotonic), offset_text(offsets.boottime),
-    privileges.kind(process), attributes.kind(config),
+    privileges.kind(process), attributes.kind(config), cgroup.kind(config),
   }
   for _, ns in ipairs(config.linux.namespaces) do
     parts[#parts + 1] = ns.type

@@ -74,8 +74,8 @@ function methods:kill(what)
   if not ok then
     return E.fail { kind = "setup", verb = "kill", message = message, errno = errno }
   end
-  if task.thaw and signo == sys.SIGKILL then
-    task:thaw(true)
+  if signo == sys.SIGKILL then
+    task:end_now()
   end
   return true
 end
@@ -156,6 +156,9 @@ local function close(task)
   if task.before_close and task.process then
     task:before_close()
   end
+  if task.process and task.box and task.box.paused then
+    task:end_now() -- a freezer of v1 holds it, although it is killed
+  end
   if task.process then
     wait.closing(task.process)
     task.process:close()
@@ -163,7 +166,7 @@ local function close(task)
   if task.serving then
     local _ <close> = task.serving
   end
-  for _, duty in pairs { task.duty or false, task.timer or false } do
+  for _, duty in pairs { task.duty or false, task.timer or false, task.cpu_duty or false } do
     if duty then
       keeper.drop(duty)
     end
@@ -171,6 +174,9 @@ local function close(task)
   local _ <close> = task.streams
   if task.layer then
     local _ <close> = task.layer
+  end
+  if task.cgroup then
+    task.cgroup:remove()
   end
   if task.ids then
     idrange.give_back(task.ids)

@@ -9,6 +9,7 @@ local wait = require "nsbox.wait"
 
 local PATIENCE = 60    -- seconds
 local RELAY_SLICE = 0.1 -- with a terminal: how soon a change of its size is seen
+local SHORTEST_LOOK = 0.002 -- seconds between two looks at its CPU time
 local EOT = "\4" -- ends the input of a terminal; termios(3) VEOF
 
 -- task -> the coroutine in which a function of the user's runs for it; one that is dropped while it waits is none
@@ -44,7 +45,7 @@ function task:call(fn, ...)
     error(answer, 0)
   end
   self.failure = self.failure or { answer }
-  self.process:kill(sys.SIGKILL)
+  self:end_now()
 end
 
 -- ---- the end that is asked for ----
@@ -62,6 +63,16 @@ function task:handles(signo)
   return caught ~= nil and tonumber(caught, 16) >> (signo - 1) & 1 == 1
 end
 
+--- SIGKILL to the process; a paused box is let go, to its end, but of one that was added this process alone.
+function task:end_now()
+  self.process:kill(sys.SIGKILL)
+  if self.thaw then
+    self:thaw(true)
+  elseif self.box and self.box.paused and self.box.paused.freezes then
+    self.box.cgroup:release(self.process:pid())
+  end
+end
+
 --- Asks the process to end: the stop signal now, SIGKILL when `grace` seconds are over, or at once if it cannot obey. A
 -- paused box is let run; what was added to one is not.
 function task:ask_to_end(reason, grace)
@@ -70,8 +81,8 @@ function task:ask_to_end(reason, grace)
   local can_obey = grace > 0 and signo ~= sys.SIGKILL and (not self.is_pid1 or self.has_init or self:handles(signo))
     and not (self.box and self.box.paused)
   if self.stopping or not can_obey then
-    self.process:kill(sys.SIGKILL)
     self.deadline = nil
+    self:end_now()
   else
     self.stopping = true
     self.process:kill(signo)
@@ -152,7 +163,7 @@ local function over_limit(self)
   for _, stream in ipairs { s.stdout or s.relay, s.stderr } do
     if stream and stream.buffer and stream.buffer:truncated() then
       self.reason = "output"
-      self.process:kill(sys.SIGKILL)
+      self:end_now()
     end
   end
 end
@@ -270,9 +281,24 @@ function task:rows(rows)
   end
 end
 
+local function over_cpu_time(self)
+  if self.cpu_look and sys.clock() >= self.cpu_look then
+    local left = not self.reason and self.cgroup:cpu_left(self.cpu_time)
+    if left == 0 and not self:look() then
+      self.reason = "cpu"
+      self:end_now()
+      self.cgroup:kill()
+    end
+    self.cpu_look = left and left > 0 and sys.clock() + math.max(left, SHORTEST_LOOK) or nil
+  end
+end
+
 function task:patience()
   local relay = self.streams.relay
   local slice = relay and not relay.ended and (relay.sized or relay.null) and RELAY_SLICE or PATIENCE
+  if self.cpu_look then
+    slice = math.max(0, math.min(slice, self.cpu_look - sys.clock()))
+  end
   return self.deadline and math.max(0, math.min(slice, self.deadline - sys.clock())) or slice
 end
 
@@ -287,6 +313,7 @@ function task:turned(n)
     end
   end
   over_limit(self)
+  over_cpu_time(self)
   if self.deadline and sys.clock() >= self.deadline and not self:look() then
     if self.timer then
       keeper.drop(self.timer)
@@ -307,6 +334,7 @@ end
 
 --- It has its process, terminal (or nil) and deadline (clock time or nil): it is served from now on.
 function task:begin()
+  self.cpu_look = self.cpu_time and sys.clock()
   wait.add(self)
 end
 

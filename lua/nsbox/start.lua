@@ -1,5 +1,6 @@
 -- start.lua: from a user's arguments to the task of a running box.
 
+local cgroup = require "nsbox.cgroup"
 local config = require "nsbox.config"
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
@@ -11,6 +12,7 @@ local image = require "nsbox.image"
 local keeper = require "nsbox.keeper"
 local launch = require "nsbox.launch"
 local layer = require "nsbox.image.layer"
+local limits = require "nsbox.config.limits"
 local options = require "nsbox.options"
 local param = require "nsbox.plan.param"
 local pid1 = require "nsbox.pid1"
@@ -62,6 +64,9 @@ local function describe(verb, name, cmd, opts, host, id, ids_of)
   img, err, errno = image.resolve(verb, name, o, host)
   if not img then
     return nil, err, errno
+  end
+  if limits.needs_cgroup(o) then
+    host.cgroups = host.cgroups or cgroup.places(o.cgroup_parent, verb ~= "explain")
   end
   ok, err, errno = find_ids(o, host, ids_of)
   if not ok then
@@ -156,6 +161,15 @@ local function confirm_of(b, init)
   end or nil
 end
 
+-- What the caller's steps name beside nsbox.sys.
+local function calls_of(b, k)
+  local calls = b.cgroup and b.cgroup:calls() or {}
+  function calls.namespaces(...)
+    return keeper.namespaces(k, ...)
+  end
+  return calls
+end
+
 local function start_once(b, c)
   local k, err, errno = keeper.get(b.host)
   b.keeper = k
@@ -170,7 +184,7 @@ local function start_once(b, c)
   local _ <close> = init ~= true and init or nil
   launching = {
     plan = plan.steps_of(c, b.host), params = params, verb = b.verb, inputs = inputs, config = c,
-    calls = { namespaces = function(...) return keeper.namespaces(k, ...) end },
+    calls = calls_of(b, k),
     barriers = {
       terminal = function(fd) b.terminal = fd end,
       created = function() return created(b, launching.pidfd) end,
@@ -228,7 +242,12 @@ local function prepare(b, c, o)
     or o.namespaces.time.new and not b.host.exec_clocks.ok
   b.joins_pids = not b.is_pid1 and (o.namespaces.pid.path or o.namespaces.pid.fd) ~= nil
   b.notes = plan.notes(c)
-  if not b.is_pid1 then
+  if c.nsbox.cgroup then
+    b.cgroup = cgroup.new(c, b.host.cgroups, b.id)
+    b.cpu_time = c.nsbox.cpu_time
+    table.insert(b.at_end, 1, cgroup.ended)
+  end
+  if not b.is_pid1 and not b.cgroup then
     table.insert(b.notes, 1, { what = "namespaces.pid",
       why = "the pid namespace is shared: descendants of the command may outlive it" })
   end
@@ -237,6 +256,7 @@ end
 --- Once the process of a task runs: its streams are served, its deadline counts. true | nil, message, errno when the
 -- descriptors run out.
 local function serving(b, o)
+  local message_, errno_
   b.exec_at = sys.clock()
   b.deadline = o.timeout and b.exec_at + o.timeout
   streams.started(b.streams)
@@ -253,6 +273,12 @@ local function serving(b, o)
       return nil, message, errno
     end
     timer.at, b.timer = b.deadline, timer
+  end
+  if b.cpu_time then
+    b.cpu_duty, message_, errno_ = b.cgroup:end_later(b.cpu_time)
+    if not b.cpu_duty then
+      return nil, message_, errno_
+    end
   end
   if b.in_worker and b.streams.relay then
     b.streams.relay.null = nil -- nobody is there yet, which is no end of input

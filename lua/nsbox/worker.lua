@@ -4,6 +4,7 @@
 local E = require "nsbox.error"
 local core = require "nsbox.core"
 local handle = require "nsbox.process.handle"
+local limits = require "nsbox.box.limits"
 local log = require "nsbox.detach.log"
 local message = require "nsbox.detach.message"
 local pack = require "nsbox.pack"
@@ -34,10 +35,24 @@ function requests.stop(task, grace)
   return true
 end
 
+-- A change of its limits, for the record too.
+function requests.update(task, resources)
+  local ran, done, problem = pcall(limits.change, task, resources)
+  if not ran then
+    return { problem = { kind = "setup", message = tostring(done) } }
+  elseif not done then
+    return { problem = problem }
+  end
+  task.record.config, task.record.limits = task.config, task.cgroup.limits
+  state.write(state.path_of(task.id), task.record)
+  return { done = true }
+end
+
 -- What arguments a request may have. An error here would end the box.
 local takes = {
   sent = function(v) return math.type(v) == "integer" end,
   stop = function(v) return math.type(v) ~= nil and v >= 0 end,
+  update = function(v) return type(v) == "table" end,
 }
 
 local function answer(task, text)
@@ -105,7 +120,8 @@ local function record_of(task, making, request)
     created = os.time(), clock = sys.clock(), pid = pid, started = pid and fd and state.started_at(pid, fd) or nil,
     worker = sys.getpid(),
     config = task.config, is_pid1 = task.is_pid1, has_init = task.has_init,
-    notes = task.notes, check = task.check or false,
+    notes = task.notes, limits = handle.limits_of(task), began = task.began, exec_at = task.exec_at,
+    check = task.check or false,
     stop_signal = task.stop_signal, stop_timeout = task.stop_timeout, verb = task.verb,
     max_output = task.max_output, terminal = task.terminal ~= nil,
     logs = { stdout = (task.streams.stdout or task.streams.relay) ~= nil, stderr = task.streams.stderr ~= nil },
@@ -158,6 +174,7 @@ end
 -- Once it can be found: its record, its server | nil, err.
 local function publish(task, making, request)
   local record = record_of(task, making, request)
+  task.record = record
   local server_, text, errno = serve_requests(task, making.path)
   local ok = server_
   if server_ then

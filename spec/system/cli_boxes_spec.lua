@@ -1,4 +1,5 @@
 -- The nsbox command on boxes that run detached, as a user types it.
+local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 
@@ -39,7 +40,53 @@ describe("nsbox run", function()
 end)
 
 describe("nsbox", function()
-  setup(helper.warm_detached)
+  setup(function()
+    helper.warm_detached()
+    box.warm_cgroup()
+  end)
+
+  local function detached(flags)
+    local out, status = run("nsbox run -d " .. flags .. " busybox sh -c 'echo up; sleep 100'")
+    if out:find("cannot be enforced", 1, true) then helper.skip "needs cgroups of the caller's" end
+    local id = out:match "^(%x+)\n$"
+    assert.equal(0, status, out)
+    helper.cleanup(function()
+      local left = nsbox.box(id)
+      if left then left:destroy() end
+    end)
+    assert(assert(nsbox.box(id)):expect("up", 10))
+    return id
+  end
+
+  it("stats, update", function()
+    local id = detached "-m 64M --pids-limit 50 --name fed"
+    local row = "ID            NAME  CPU TIME  MEM USAGE / LIMIT .- PIDS\n"
+      .. id .. "  fed   %d+%.%d%ds     [%d.]+[KM]iB / %dMiB .-%s1\n$"
+    assert.matches(row:gsub("%%dMiB", "64MiB"), (run "nsbox stats --no-stream fed"))
+    assert.same({ "fed\n", 0 }, { run "nsbox update -m 96M --swap 0 fed" })
+    assert.matches(row:gsub("%%dMiB", "96MiB"), (run "nsbox stats"))
+    assert.equal(96 << 20, assert(nsbox.box(id)).limits.memory.value)
+    local out, status = run "nsbox update --cpuset-cpus 0 fed"
+    assert.same({ 1, true }, { status, out:find("no cgroup of its controller", 1, true) ~= nil }, out)
+    out, status = run "nsbox update --hostname x fed"
+    assert.same({ "nsbox: box:update: option 'hostname' is fixed at the start of a box: give it to nsbox.run or "
+      .. "nsbox.start\n", 125 }, { out, status })
+  end)
+
+  it("stats of a box without limits, update of it", function()
+    local id = detached ""
+    assert.matches("\n" .. id .. "        %d+%.%d%ds     %- / %- +%- +%- / %- +%-\n$", (run "nsbox stats"))
+    assert.same({ "nsbox: update: option 'pids' cannot be changed: the box has no cgroup\n"
+      .. "  hint: start it with pids\n", 1 }, { run("nsbox update --pids-limit 5 " .. id) })
+  end)
+
+  it("run tells that memory or CPU time was used up", function()
+    detached "-m 64M" -- skips
+    assert.same({ "nsbox: the box ran out of memory\n", 137 },
+      { run "nsbox run -m 8M busybox dd if=/dev/zero of=/dev/null bs=32M count=1" })
+    assert.same({ "nsbox: the box used up its CPU time\n", 124 },
+      { run "nsbox run --cpu-time 0.05 busybox sh -c 'while :; do :; done'" })
+  end)
 
   it("run -d, ps, exec, logs, stop, wait, rm", function()
     local out, status = run [[nsbox run -d --name web busybox sh -c \

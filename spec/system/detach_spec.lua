@@ -232,7 +232,7 @@ describe("a detached box", function()
     local err = start_({ "no-such" }, { name = "gone" })
     assert.same({ "exec", "ENOENT", "no-such" }, { err.kind, err.name, err.path })
     assert.equal("image", start_({ "true" }, {}, "nobody-made-it").kind)
-    assert.equal("unsupported", start_({ "true" }, { memory = "64M" }).kind)
+    assert.equal("unsupported", start_({ "true" }, { dns = { "1.1.1.1" } }).kind)
     assert.same({ before, sys.ENOENT }, { helper.names(RUNTIME .. "/boxes"), select(3, nsbox.box "gone") })
   end)
 

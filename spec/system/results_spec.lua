@@ -235,8 +235,8 @@ describe("an error", function()
   end)
 
   it("of kind unsupported: known, and not built", function()
-    local err = fails("unsupported", nil, "busybox", { "true" }, { memory = "64M" })
-    assert.matches("memory", tostring(err))
+    local err = fails("unsupported", nil, "busybox", { "true" }, { dns = { "1.1.1.1" } })
+    assert.matches("dns", tostring(err))
   end)
 
   it("of kind exit: a bad result, when check is asked for", function()

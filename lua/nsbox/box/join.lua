@@ -4,6 +4,7 @@ local attributes = require "nsbox.plan.attributes"
 local config = require "nsbox.config"
 local keeper = require "nsbox.keeper"
 local launch = require "nsbox.launch"
+local limits = require "nsbox.box.limits"
 local options = require "nsbox.options"
 local param = require "nsbox.plan.param"
 local plan = require "nsbox.plan"
@@ -119,6 +120,7 @@ local function join(verb, box, cmd, opts, copying)
     what = ("%s in box %s"):format(c.process.args[1], box.id) }
   local making <close> = setmetatable({ box = b }, start.making_mt)
   terminal.size(b, c, o)
+  limits.watch_memory(b, box)
   b.process, err, errno = launched_soon(b, box, c)
   if not b.process then
     return nil, err, errno

@@ -1,16 +1,14 @@
--- box/pause.lua: box:pause() and box:resume(), by signals.
---
--- Not by a freezer: of v1, a frozen process does not die by SIGKILL until it is thawed, so that a caller that is killed
--- would leave a keeper that waits for its boxes for ever (tried on Linux 6.18: state D, the signal pending). Of v2 it
--- does die, but the cgroup that pause had made would stay.
+-- box/pause.lua: box:pause() and box:resume(): by the freezer of the box's cgroup, see freeze.lua; where it has none,
+-- by signals. A cgroup that pause itself would make could be left behind.
 --
 -- A stop is seen by whoever waits for it (wait4 with WUNTRACED), and SIGCONT from within the box undoes it; both are
--- what a freezer would spare.
+-- what a freezer spares.
 
 local E = require "nsbox.error"
 local core = require "nsbox.core"
 local everyone = require "nsbox.box.everyone"
 local file = require "nsbox.probe.file"
+local freeze = require "nsbox.box.freeze"
 local handle = require "nsbox.process.handle"
 local keeper = require "nsbox.keeper"
 local members = require "nsbox.box.members"
@@ -166,7 +164,9 @@ end
 local function thaw(task, killed)
   local token, ok, message, errno = task.paused, true, nil, nil
   task.paused = nil
-  if token and task.is_pid1 and not killed then
+  if token and token.freezes then
+    ok, message, errno = freeze.thaw(task)
+  elseif token and task.is_pid1 and not killed then
     ok, message, errno = continue_own(task)
   elseif token then
     let_go(token)
@@ -206,6 +206,15 @@ local function look(task, token, patient)
   return not running, running
 end
 
+local function freeze_all(task, token)
+  local function over()
+    return task.paused ~= token or task:look()
+  end
+  local ok, message, errno = freeze.freeze(task, over, sys.clock() + PATIENCE)
+  token.stopped = ok
+  return ok, message, errno
+end
+
 -- Twice in a row: one that was still running may have woken another up, after that had been looked at.
 local function stop_all(task, token)
   local began, slice, clean, running = sys.clock(), SLICE, 0, nil
@@ -237,7 +246,7 @@ local function begin(task, token)
     table.insert(task.at_end, 1, thaw)
   end
   task.paused, task.thaw = token, thaw
-  if task.is_pid1 then
+  if task.is_pid1 and not token.freezes then
     return stop_own(task)
   end
   return true
@@ -265,16 +274,18 @@ local function outcome(task, token)
   elseif task.paused ~= token then
     return E.fail { kind = "setup", verb = "pause", message = task.what .. " was resumed meanwhile" }
   end
-  note(task)
+  if not token.freezes then
+    note(task)
+  end
   return true
 end
 
 local function halt(task)
-  local token = { held = {}, duties = {}, count = 0 }
+  local token = { held = {}, duties = {}, count = 0, freezes = freeze.can(task) }
   local _ <close> = setmetatable({ task = task, token = token }, undoing_mt)
   local ok, message, errno = begin(task, token)
   if ok then
-    ok, message, errno = stop_all(task, token)
+    ok, message, errno = (token.freezes and freeze_all or stop_all)(task, token)
   end
   if not ok then
     return failure(task, "pause", message, errno)
@@ -293,9 +304,9 @@ local function await(task, token)
   return outcome(task, token)
 end
 
---- pause() -> true | nil, err, errno: no process of the box runs until resume. By SIGSTOP, which `notes` says. true for
--- one that is paused, too. A deadline counts on: kill, stop, close and a timeout let it run, to its end. kind "closed":
--- it has ended; "timeout": a process does not stop (then all go on).
+--- pause() -> true | nil, err, errno: no process of the box runs until resume. Without a cgroup by SIGSTOP, which
+-- `notes` says. true for one that is paused, too. A deadline counts on: kill, stop, close and a timeout let it run, to
+-- its end. kind "closed": it has ended; "timeout": a process does not stop (then all go on).
 function methods:pause()
   wait.check_allowed "pause"
   local task, err = handle.alive(self, "pause")

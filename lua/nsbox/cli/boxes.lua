@@ -1,7 +1,8 @@
--- The nsbox commands for boxes that are there already: ps exec logs stop kill wait rm.
+-- The nsbox commands for boxes that are there already: ps stats exec update logs stop kill wait rm.
 
 local E = require "nsbox.error"
 local flags = require "nsbox.cli.flags"
+local usage = require "nsbox.cli.usage"
 
 local commands = {}
 
@@ -44,8 +45,8 @@ local function parse_flag(argv, i, known, found)
 end
 
 -- `known`: flag -> true for a switch, "number" or "text" for one with a value. Returns the flags by their first letter
--- and the list of the other arguments, of which there must be one at least (`none`: none) | nil, status.
-local function parse(cli, argv, known, none)
+-- and the list of the other arguments, of which there must be one at least (how_many: "none", "any") | nil, status.
+local function parse(cli, argv, known, how_many)
   local found, i = {}, 2
   while argv[i] and argv[i]:find "^%-." and argv[i] ~= "--" do
     local after, problem = parse_flag(argv, i, known, found)
@@ -55,9 +56,9 @@ local function parse(cli, argv, known, none)
     i = after
   end
   local rest = table.move(argv, argv[i] == "--" and i + 1 or i, #argv, 1, {})
-  if none and rest[1] then
+  if how_many == "none" and rest[1] then
     return wrong(cli, argv, ("takes no arguments, got '%s'"):format(rest[1]))
-  elseif not none and not rest[1] then
+  elseif not how_many and not rest[1] then
     return wrong(cli, argv, "a BOX is needed; see nsbox help")
   end
   return found, rest
@@ -137,7 +138,8 @@ local function print_table(cli, rows)
 end
 
 function commands.ps(cli, argv)
-  local opts, status = parse(cli, argv, { ["-a"] = true, ["--all"] = true, ["-q"] = true, ["--quiet"] = true }, true)
+  local opts, status = parse(cli, argv, { ["-a"] = true, ["--all"] = true, ["-q"] = true, ["--quiet"] = true },
+    "none")
   if not opts then
     return status
   end
@@ -153,6 +155,48 @@ function commands.ps(cli, argv)
   end
   print_table(cli, rows)
   return 0
+end
+
+-- ---- stats, update ----
+
+local function running(cli)
+  local ids = {}
+  for _, box in ipairs(cli.nsbox.boxes()) do
+    local one <close> = box
+    ids[#ids + 1] = one.state ~= "ended" and one.id or nil
+  end
+  return ids
+end
+
+-- docker's without its loop: what there is now.
+function commands.stats(cli, argv)
+  local opts, names = parse(cli, argv, { ["--no-stream"] = true }, "any")
+  if not opts then
+    return names
+  end
+  local rows = { usage.head }
+  local status = each(cli, names[1] and names or running(cli), function(box)
+    local found, err = box:stats()
+    rows[#rows + 1] = found and usage.row(box, found)
+    return found, err
+  end)
+  print_table(cli, rows)
+  return status
+end
+
+function commands.update(cli, argv)
+  local opts, i = flags.parse(argv, 2)
+  if not opts then
+    return select(2, wrong(cli, argv, i))
+  elseif not next(opts) then
+    return select(2, wrong(cli, argv, "a limit is needed, such as --memory 64M; see nsbox help"))
+  elseif not argv[i] then
+    return select(2, wrong(cli, argv, "a BOX is needed; see nsbox help"))
+  end
+  return each(cli, table.move(argv, i, #argv, 1, {}), function(box, name)
+    local ok, err = box:update(opts)
+    return ok and cli.out:write(name, "\n"), err
+  end)
 end
 
 -- ---- exec ----

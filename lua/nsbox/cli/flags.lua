@@ -24,6 +24,9 @@ readers.number = to_number
 readers.seconds = to_number
 readers["positive seconds"] = to_number
 
+readers["cpu count"] = to_number
+readers["cpu weight"] = to_number
+readers.pids = to_number
 readers["oom score"] = to_number
 readers.nice = to_number
 
@@ -36,6 +39,8 @@ end
 
 readers.capabilities = append
 readers.groups = append
+readers["device rules"] = append
+readers.degrade = append
 
 -- NAME=TEXT; a name alone stands for an empty text.
 local function named(map, text)
@@ -47,6 +52,24 @@ end
 
 readers.labels = named
 readers.sysctls = named
+readers["cgroup keys"] = named
+
+local rates = { ["--device-read-bps"] = "rbps", ["--device-write-bps"] = "wbps", ["--device-read-iops"] = "riops",
+  ["--device-write-iops"] = "wiops" }
+
+-- docker's DEV:RATE, and the one weight.
+function readers.io(io, text, flag)
+  io = io or {}
+  if flag == "--blkio-weight" then
+    io.weight = to_number(nil, text)
+    return io
+  end
+  local device, rate = text:match "^(.*):([^:]*)$"
+  device = device or text
+  io[device] = type(io[device]) == "table" and io[device] or {}
+  io[device][rates[flag]] = to_number(nil, rate or "")
+  return io
+end
 
 -- docker's NAME=SOFT[:HARD], in which -1 is no limit.
 local function limit(text)
@@ -233,7 +256,7 @@ local function parse(argv, first)
   return opts, i
 end
 
---- Lines of help: the flags that work now; with a star those that exec has too.
+--- Lines of help: the flags that work now; with a star those that exec has too, with a plus those of update.
 local function help()
   local lines = {}
   for _, row in ipairs(options.rows) do
@@ -242,7 +265,8 @@ local function help()
       if row.cli.bare == nil then
         flags = flags .. " VALUE"
       end
-      lines[#lines + 1] = ("%s %-26s %s"):format(row.exec and "*" or " ", flags, row.cli.doc or row.doc)
+      local verbs = row.exec and "*" or row.update and "+" or " "
+      lines[#lines + 1] = ("%s %-26s %s"):format(verbs, flags, row.cli.doc or row.doc)
     end
   end
   return lines

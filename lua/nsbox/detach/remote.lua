@@ -126,7 +126,8 @@ end
 
 --- What handle.lua makes the Result of.
 function task:make_result()
-  local fields = { verb = self.verb, id = self.id, command = self.command, notes = self.notes, limits = {} }
+  local fields = { verb = self.verb, id = self.id, command = self.command, notes = self.notes, usage = {},
+    limits = self.limits or {} }
   for name, v in pairs(self.ended) do
     fields[name] = name ~= "at" and v or nil
   end
@@ -135,6 +136,31 @@ function task:make_result()
     fields[name] = stream and stream.buffer:contents() or ""
   end
   return result.new(fields)
+end
+
+--- Its record may say more by now: what was updated.
+function task:refresh()
+  local record = state.read(self.path)
+  if record then
+    self.config, self.limits = record.config, record.ended and record.ended.limits or record.limits
+  end
+end
+
+function task:limits_now()
+  self:refresh()
+  return self.limits
+end
+
+--- Has its worker change limits: true | nil, problem as of cgroup/limit.lua.
+function task:update(resources)
+  local answer, text, errno = message.request(self.path, { "update", resources })
+  if not answer then
+    return nil, { kind = "setup", message = "the box's worker: " .. text, errno = errno,
+      name = core.errno_name(errno) }
+  elseif not answer.ok then
+    return nil, { kind = "setup", message = "the box's worker: " .. tostring(answer.error) }
+  end
+  return answer.ok.done, answer.ok.problem
 end
 
 --- The stop signal, and after `grace` seconds SIGKILL: the worker's to make, whatever becomes of us.
@@ -211,7 +237,7 @@ local function open(id)
     streams = streams_of(record, path), what = "box " .. id, pid = record.pid,
   }, task_mt)
   for _, name in ipairs { "id", "name", "labels", "image", "command", "created", "clock", "config", "is_pid1",
-    "has_init", "notes", "check", "stop_signal", "stop_timeout", "verb", "max_output" } do
+    "has_init", "notes", "limits", "began", "exec_at", "check", "stop_signal", "stop_timeout", "verb", "max_output" } do
     self[name] = record[name]
   end
   if not self:look() then

@@ -3,6 +3,8 @@
 --   default         as a user would write it; defaults = { verb = ... } where a verb has another
 --   command         of no use to a function: not an option of call
 --   exec            also an option of exec and spawn
+--   limit           of the box as a whole, enforced by a cgroup: degrade may name it
+--   update          also an option of box:update
 --   oci             where it goes in the OCI config ("-": it belongs to the call)
 --   doc             one line
 --   cli             flags of the nsbox command in docker's spelling; bare = the value of a flag that takes no argument;
@@ -14,7 +16,6 @@
 local defaults = { start = "log", spawn = "log", call = "inherit", ["box:call"] = "inherit" }
 
 local files = "mounts and files"
-local limits = "limits"
 local networks = "networks"
 
 local rows = {
@@ -83,8 +84,10 @@ local rows = {
   { name = "timeout", type = "positive seconds", exec = true, oci = "-", cli = { "--timeout" },
     doc = "wall clock seconds from exec; none if not given",
     aliases = { time_limit = "use timeout (wall clock) or cpu_time", wall_time = "use timeout" } },
-  { name = "cpu_time", type = "positive seconds", oci = "-", cli = { "--cpu-time" },
-    doc = "CPU seconds of the whole tree", later = limits },
+  { name = "cpu_time", type = "positive seconds", limit = true, oci = "nsbox.cpu_time", cli = { "--cpu-time" },
+    doc = "CPU seconds of the whole box",
+    aliases = { ulimit_cpu = "use cpu_time (the whole box) or rlimits = { cpu = n } (each process)",
+      cpu_seconds = "use cpu_time" } },
   { name = "stop_signal", type = "signal", exec = true, oci = "nsbox.stop_signal", cli = { "--stop-signal" },
     doc = "signal that asks the box to end; the image's, or TERM", aliases = { kill_signal = "use stop_signal" } },
   { name = "stop_timeout", type = "seconds", default = 2, exec = true, oci = "-", cli = { "--stop-timeout" },
@@ -96,8 +99,9 @@ local rows = {
     later = "layers that are kept" },
   { name = "detach", type = "boolean", default = false, oci = "-", cli = { "-d", "--detach", bare = true },
     doc = "outlive the caller (nsbox.start)", aliases = { detached = "use detach", daemon = "use detach" } },
-  { name = "degrade", type = "list", default = {}, oci = "-", doc = "options that may stay unenforced",
-    later = limits },
+  { name = "degrade", type = "degrade", default = {}, oci = "nsbox.degrade",
+    cli = { "--degrade", doc = "a limit that may stay unenforced, by its option's name; may be repeated" },
+    doc = "limits that may stay unenforced, which r.notes tells then" },
   { name = "config", type = "function", oci = "all", doc = "function(c): the last word on the OCI config",
     later = "OCI bundles" },
   { name = "on_created", type = "function", oci = "nsbox.on_created", doc = "function(box), in the parent, before exec",
@@ -196,35 +200,61 @@ local rows = {
   { name = "devices", type = "list", default = {}, oci = "linux.devices, linux.resources.devices",
     cli = { "--device" }, doc = '"/dev/fuse[:target][:rwm]" or a row: node and rule',
     aliases = { device = "use devices" }, later = files },
-  { name = "device_rules", type = "list", default = {}, oci = "linux.resources.devices",
-    cli = { "--device-cgroup-rule" }, doc = '"c 10:229 rwm": the rule only',
-    aliases = { device_cgroup_rules = "use device_rules" }, later = limits },
+  { name = "device_rules", type = "device rules", limit = true, oci = "linux.resources.devices",
+    cli = { "--device-cgroup-rule", doc = "a rule such as \"c 10:229 rwm\"; may be repeated" },
+    doc = 'what may be used beside docker\'s default devices, and no others: "c 10:229 rwm"',
+    aliases = { device_cgroup_rules = "use device_rules", device_cgroup_rule = "use device_rules" } },
 
   -- limits
-  { name = "memory", type = "size", oci = "linux.resources.memory", cli = { "-m", "--memory" },
-    doc = "memory of the whole box", aliases = { mem_limit = "use memory", mem = "use memory" }, later = limits },
-  { name = "swap", type = "size", oci = "linux.resources.memory", cli = { "--swap" }, doc = "swap beyond memory",
-    aliases = { memswap_limit = "use swap: what may be swapped beyond memory (not the sum)" }, later = limits },
-  { name = "memory_reservation", type = "size", oci = "linux.resources.memory", cli = { "--memory-reservation" },
-    doc = "memory the host leaves it under pressure", aliases = { mem_reservation = "use memory_reservation" },
-    later = limits },
-  { name = "cpus", type = "number", oci = "linux.resources.cpu", cli = { "--cpus" }, doc = "CPUs' worth of time",
-    aliases = { cpu_quota = "use cpus = 1.5", cpu_period = "use cpus = 1.5", nano_cpus = "use cpus = 1.5" },
-    later = limits },
-  { name = "cpu_weight", type = "integer", oci = "linux.resources.cpu", cli = { "--cpu-weight" },
-    doc = "share when CPUs are scarce: 1 to 10000", aliases = { cpu_shares = "use cpu_weight (1 to 10000)" },
-    later = limits },
-  { name = "cpuset", type = "line", oci = "linux.resources.cpu", cli = { "--cpuset-cpus" },
-    doc = 'CPUs it may use: "0-1"', aliases = { cpuset_cpus = "use cpuset" }, later = limits },
-  { name = "pids", type = "integer", oci = "linux.resources.pids", cli = { "--pids-limit" },
-    doc = "processes and threads at a time", aliases = { pids_limit = "use pids" }, later = limits },
-  { name = "io", type = "map", oci = "linux.resources.blockIO", doc = "{ weight=, [dev]={ rbps, wbps, riops, wiops } }",
-    aliases = { blkio_weight = "use io = { weight = ... }" }, later = limits },
-  { name = "hugetlb", type = "map", oci = "linux.resources.hugepageLimits", doc = "page size = size", later = limits },
-  { name = "cgroup", type = "map", default = {}, oci = "linux.resources.unified", doc = "raw cgroup v2 keys",
-    later = limits },
-  { name = "cgroup_parent", type = "path", oci = "linux.cgroupsPath", cli = { "--cgroup-parent" },
-    doc = "cgroup below which the box's own is made", later = limits },
+  { name = "memory", type = "memory size", limit = true, update = true, oci = "linux.resources.memory",
+    cli = { "-m", "--memory" }, doc = "memory of the whole box",
+    aliases = {
+      mem_limit = "use memory", mem = "use memory", memory_limit = "use memory", max_memory = "use memory",
+      kernel_memory = "memory counts the kernel's too: use memory",
+    } },
+  { name = "swap", type = "size", limit = true, update = true, oci = "linux.resources.memory", cli = { "--swap" },
+    doc = "swap beyond memory; none if memory is limited",
+    aliases = {
+      memswap_limit = "use swap: what may be swapped beyond memory (not the sum)",
+      memory_swap = "use swap: what may be swapped beyond memory (not the sum)",
+      mem_swappiness = "use swap: 0 keeps the box out of it", memory_swappiness = "use swap: 0 keeps the box out of it",
+    } },
+  { name = "memory_reservation", type = "positive size", limit = true, update = true, oci = "linux.resources.memory",
+    cli = { "--memory-reservation" }, doc = "memory the host leaves it under pressure",
+    aliases = { mem_reservation = "use memory_reservation" } },
+  { name = "cpus", type = "cpu count", limit = true, update = true, oci = "linux.resources.cpu", cli = { "--cpus" },
+    doc = "CPUs' worth of time: 0.5 is half of one",
+    aliases = {
+      cpu_quota = "use cpus = 1.5", cpu_period = "use cpus = 1.5", nano_cpus = "use cpus = 1.5",
+      cpu_count = "use cpus = 1.5", cpu_limit = "use cpus = 1.5", num_cpus = "use cpus = 1.5",
+    } },
+  { name = "cpu_weight", type = "cpu weight", limit = true, update = true, oci = "linux.resources.cpu",
+    cli = { "--cpu-weight" }, doc = "share when CPUs are scarce: 1 to 10000, others have 100",
+    aliases = { cpu_shares = "use cpu_weight (1 to 10000)" } },
+  { name = "cpuset", type = "cpus", limit = true, update = true, oci = "linux.resources.cpu",
+    cli = { "--cpuset-cpus" }, doc = 'CPUs it may use: "0-1"',
+    aliases = { cpuset_cpus = "use cpuset", cpuset_mems = 'use cgroup = { ["cpuset.mems"] = "0" }' } },
+  { name = "pids", type = "pids", limit = true, update = true, oci = "linux.resources.pids",
+    cli = { "--pids-limit" }, doc = "processes and threads at a time",
+    aliases = { pids_limit = "use pids", max_pids = "use pids", max_processes = "use pids" } },
+  { name = "io", type = "io", limit = true, update = true, oci = "linux.resources.blockIO",
+    cli = { "--blkio-weight", "--device-read-bps", "--device-write-bps", "--device-read-iops", "--device-write-iops",
+      doc = "10 to 1000; of a device DEV:RATE, may be repeated" },
+    doc = "{ weight=, [dev]={ rbps, wbps, riops, wiops } }",
+    aliases = {
+      blkio_weight = "use io = { weight = ... }", blkio_config = "use io = { weight = ... }",
+      device_read_bps = 'use io = { ["/dev/sda"] = { rbps = "1M" } }',
+      device_write_bps = 'use io = { ["/dev/sda"] = { wbps = "1M" } }',
+      device_read_iops = 'use io = { ["/dev/sda"] = { riops = 100 } }',
+      device_write_iops = 'use io = { ["/dev/sda"] = { wiops = 100 } }',
+    } },
+  { name = "hugetlb", type = "hugetlb", limit = true, oci = "linux.resources.hugepageLimits",
+    doc = 'huge pages by their size: { ["2M"] = "64M" }' },
+  { name = "cgroup", type = "cgroup keys", limit = true, oci = "linux.resources.unified",
+    cli = { "--cgroup-conf", doc = "KEY=VALUE, a raw key of cgroup v2; may be repeated" },
+    doc = 'raw keys of cgroup v2: { ["memory.high"] = "64M" }', aliases = { cgroup_conf = "use cgroup" } },
+  { name = "cgroup_parent", type = "cgroup path", oci = "nsbox.cgroup_parent", cli = { "--cgroup-parent" },
+    doc = "cgroup below which the box's own is made" },
 
   -- profiles
   { name = "profile", type = "any", oci = "-", doc = "a named set of protections", later = "security profiles" },
@@ -257,6 +287,9 @@ local foreign = {
   healthcheck = "nsbox has no health checks: test from your script",
   volumes_from = "nsbox has no volumes: name each folder in mounts",
   pull = "nsbox pulls no images: load them",
+  resources = "each limit is an option of its own: memory, cpus, pids, io",
+  limits = "each limit is an option of its own: memory, cpus, pids, io",
+  oom_kill_disable = "the OOM killer ends what is beyond memory, and cannot be disabled: leave it out",
 }
 
 return {

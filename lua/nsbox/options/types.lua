@@ -9,6 +9,7 @@ local idrows = require "nsbox.idrows"
 local signal = require "nsbox.signal"
 local mounts = require "nsbox.options.mounts"
 local namespaces = require "nsbox.options.namespaces"
+local resources = require "nsbox.options.resources"
 local user = require "nsbox.options.user"
 local value = require "nsbox.options.value"
 
@@ -357,8 +358,10 @@ function types.network(v)
   return types.path(v)
 end
 
-for name, checker in pairs(attributes.checkers) do
-  types[name] = checker
+for _, checkers in ipairs { attributes.checkers, resources.checkers } do
+  for name, checker in pairs(checkers) do
+    types[name] = checker
+  end
 end
 types.capabilities = caps.check
 types.namespaces = namespaces.check

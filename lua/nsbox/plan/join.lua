@@ -1,6 +1,7 @@
 -- plan/join.lua: which namespaces are entered, which are made, and the processes that takes.
 
 local attributes = require "nsbox.plan.attributes"
+local cgroup = require "nsbox.plan.cgroup"
 local placeholder = require("nsbox.plan.param").placeholder
 
 -- OCI's names, the kernel's flags; in the order in which they are entered. later: not made by clone but by the box's
@@ -101,14 +102,16 @@ end
 local function make(box)
   local flags, why = { "vm", "vfork", "parent" }, {}
   for _, ns in ipairs(ordered(box.host)) do
-    if box.ns[ns.type] == true and not ns.later and not from_keeper(box, ns) then
+    local later = ns.later or ns.type == "cgroup" and cgroup.joins_later(box)
+    if box.ns[ns.type] == true and not later and not from_keeper(box, ns) then
       flags[#flags + 1] = ns.flag
       why[#why + 1] = ns.type
     end
   end
-  box.add { "clone", table.concat(flags, ","),
+  box.add { "clone", table.concat(flags, ","), into = cgroup.into(box), hint = cgroup.hint(box),
     why = "the box's process" .. (#why > 0 and ", with its own view: " .. table.concat(why, " ") or "") }
   guard(box, "die with the caller while the box is set up")
+  cgroup.join(box)
 end
 
 -- The kernel makes all of them in one call, or none. Two can be told from the caller's without /proc, where a look at
@@ -131,10 +134,13 @@ end
 
 -- ---- a process that is added to a box ----
 
+-- The cgroup namespace comes last where there is a cgroup to join: from within, the kernel may not let who is outside
+-- go into it.
 local function flags_of(box, wanted)
   local flags = {}
   for _, ns in ipairs(ordered(box.host)) do
-    if box.ns[ns.type] and wanted(ns) then
+    local later = ns.type == "cgroup" and box.config.nsbox.cgroup
+    if box.ns[ns.type] and not later and wanted(ns) then
       flags[#flags + 1] = ns.flag
     end
   end
@@ -160,8 +166,13 @@ local function enter_box(box)
     box.add { "setns", "@box", rest, why = "the namespaces of the box, by its pidfd" }
   end
   guard(box, "again: a change of namespaces may have cleared it")
-  box.add { "clone", "vm,vfork,parent", why = "the new process, in the box's pid namespace" }
+  box.add { "clone", "vm,vfork,parent", into = cgroup.into(box), hint = cgroup.hint(box),
+    why = "the new process, in the box's pid namespace" }
   guard(box, "die with the caller while it is set up")
+  cgroup.join(box)
+  if box.config.nsbox.cgroup and box.ns.cgroup then
+    box.add { "setns", "@box", "newcgroup", why = "and the cgroup namespace of the box" }
+  end
 end
 
 return {

@@ -43,7 +43,7 @@ end
 local function of(config)
   local process, linux = config.process, config.linux
   local paths = candidates(process.args[1], process.env)
-  return {
+  local values = {
     root = config.root.path,
     layer = config.nsbox.layer_path,
     hostname = config.hostname,
@@ -56,6 +56,10 @@ local function of(config)
     uid_map = linux.uidMappings and idrows.of_oci(linux.uidMappings),
     gid_map = linux.gidMappings and idrows.of_oci(linux.gidMappings),
   }
+  for where, folder in pairs(config.nsbox.cgroup and config.nsbox.cgroup.at or {}) do
+    values["cgroup_" .. where] = folder
+  end
+  return values
 end
 
 --- The value of a placeholder; anything else is its own.

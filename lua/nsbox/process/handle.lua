@@ -63,6 +63,30 @@ local function reason_of(task)
   return task.how == "signal" and task.sent and task.sent[task.status] and "killed" or task.how
 end
 
+local function times_of(task)
+  return { wall = (task.ended_at or sys.clock()) - task.began, setup = task.exec_at and task.exec_at - task.began }
+end
+
+-- Without a cgroup, CPU time is that of the main process and of all that was waited for below it: of a pid namespace,
+-- everything.
+local function usage_of(task)
+  local usage = times_of(task)
+  usage.user, usage.sys = task.process:usage()
+  for name, value in pairs(task.usage or {}) do
+    usage[name] = value
+  end
+  return usage
+end
+
+--- What limits a task's box now: a map of option -> { value =, by = }.
+local function limits_of(task)
+  local box, limits = task.box or task, {}
+  for option, limit in pairs(box.cgroup and box.cgroup.limits or box.limits_now and box:limits_now() or {}) do
+    limits[option] = { value = limit.value, by = limit.by }
+  end
+  return limits
+end
+
 local function make_result(task)
   local s = task.streams
   local out = s.stdout or s.relay
@@ -72,8 +96,7 @@ local function make_result(task)
     signo = task.how == "signal" and task.status or nil,
     stdout = kept(out), stderr = kept(s.stderr),
     truncated = { stdout = cut(out), stderr = cut(s.stderr) },
-    usage = { wall = task.ended_at - task.began, setup = task.exec_at - task.began },
-    limits = {}, notes = task.notes,
+    usage = usage_of(task), limits = limits_of(task), notes = task.notes,
   }
 end
 
@@ -169,6 +192,9 @@ return {
   alive = alive,
   timed_out = timed_out,
   kept = kept,
+  times_of = times_of,
+  usage_of = usage_of,
+  limits_of = limits_of,
   make_result = make_result,
   result_of = result_of,
   how = how,

@@ -1,0 +1,289 @@
+-- cgroup.lua: the cgroup of a box, in each hierarchy that is needed: made, limited, asked and removed here alone.
+--
+-- What a box has is plain data, config.nsbox.cgroup.at: "v2" or a controller of v1 -> its folder.
+
+local choice = require "nsbox.cgroup.choice"
+local file = require "nsbox.cgroup.file"
+local keeper = require "nsbox.keeper"
+local kill = require "nsbox.cgroup.kill"
+local limits = require "nsbox.cgroup.limit"
+local owner = require "nsbox.cgroup.owner"
+local proc = require "nsbox.probe.file"
+local scope = require "nsbox.cgroup.scope"
+local sys = require "nsbox.sys"
+local tree = require "nsbox.cgroup.tree"
+
+local row_of, v1, v2 = choice.row_of, choice.v1, choice.v2
+
+local REMOVE = 10 -- seconds for what is left of a box to end
+
+local group = {}
+local group_mt = { __name = "nsbox.cgroup", __index = group }
+
+-- ---- making it ----
+
+-- v2: what the cgroups below get must be handed on first. must: controllers with limits; others only tell something.
+local function hand_on(folder, place, must)
+  local enabled = file.words(folder, "cgroup.subtree_control")
+  for _, list in ipairs { must, v2.accounts } do
+    for _, name in ipairs(list) do
+      if place.controllers[name] and not enabled[name] then
+        local ok, message, errno = file.write(folder, "cgroup.subtree_control", "+" .. name)
+        if not ok and list == must then
+          return nil, message, errno
+        end
+        enabled[name] = true
+      end
+    end
+  end
+  return true
+end
+
+local function prepare(where, place, parent, must)
+  if where ~= "v2" then
+    return v1.prepare(where, parent)
+  end
+  for _, folder in ipairs { place.folder, parent } do
+    local ok, message, errno = hand_on(folder, place, must)
+    if not ok then
+      return nil, message, errno
+    end
+  end
+  return true
+end
+
+-- A step of the caller: a descriptor of the box's cgroup | nil, message, errno.
+function group:make(where)
+  if self.at[where] then -- a start that is begun anew
+    return sys.open(self.at[where], "path,directory")
+  end
+  local place = where == "v2" and self.places.v2 or self.places.v1[where]
+  local parent, message, errno = owner.of(place.folder)
+  if not parent then
+    return nil, message, errno
+  end
+  local ok
+  ok, message, errno = prepare(where, place, parent, self.must)
+  if not ok then
+    return nil, message, errno
+  end
+  local path = parent .. "/" .. self.id
+  ok, message, errno = sys.mkdir(path, "0755")
+  if not ok then
+    return nil, message, errno
+  end
+  self.at[where] = path
+  if where ~= "v2" then
+    ok, message, errno = v1.prepare(where, path)
+  end
+  if not ok then
+    return nil, message, errno
+  end
+  return sys.open(path, "path,directory")
+end
+
+-- ---- limits ----
+
+-- A step of the caller: one of the writes.
+function group:limit(where, name, text)
+  for _, write in ipairs(self.writes) do
+    if write.where == where and write.file == name and write.text == text then
+      return limits.apply(self, write)
+    end
+  end
+end
+
+--- The steps of the caller that plan/cgroup.lua names, for launch.
+function group:calls()
+  return {
+    cgroup = function(where) return self:make(where) end,
+    cgroup_limit = function(...) return self:limit(...) end,
+  }
+end
+
+--- Changes limits of a box that runs: see cgroup/limit.lua.
+function group:update(resources)
+  return limits.update(self, resources)
+end
+
+-- ---- what it tells ----
+
+--- The fields of Result.usage that are known now.
+function group:usage()
+  local found = v1.usage(self.at)
+  for name, value in pairs(self.at.v2 and v2.usage(self.at.v2) or {}) do
+    found[name] = value -- its clocks are finer
+  end
+  found.max_rss = found.memory_peak
+  return found
+end
+
+--- CPU seconds so far, or nil.
+function group:cpu_time()
+  return self.at.v2 and v2.cpu_time(self.at.v2) or v1.cpu_time(self.at)
+end
+
+--- How many processes the kernel has killed for want of memory, or nil.
+function group:oom_kills()
+  return self.at.v2 and file.field(self.at.v2, "memory.events", "oom_kill")
+    or self.at.memory and file.field(self.at.memory, "memory.oom_control", "oom_kill")
+end
+
+local cpus -- that there are
+
+local function count_cpus()
+  local n = 0
+  for first, last in ((proc.line "/sys/devices/system/cpu/online" or "0") .. ","):gmatch "(%d+)%-?(%d*)," do
+    n = n + (tonumber(last) or tonumber(first)) - tonumber(first) + 1
+  end
+  return math.max(1, n)
+end
+
+--- How many CPUs can use time at once.
+function group.cpus()
+  cpus = cpus or count_cpus()
+  return cpus
+end
+
+--- Seconds until at the earliest so many CPU seconds are used up, by all CPUs at once; 0: they are.
+function group:cpu_left(limit)
+  return math.max(0, limit - (self:cpu_time() or 0)) / group.cpus()
+end
+
+--- What the keeper does should the caller be busy when so many CPU seconds are used up: a duty | nil, message, errno.
+function group:end_later(limit)
+  local folder <close>, message, errno = sys.open(self.at.v2 or self.at.cpuacct, "rdonly,directory")
+  if not folder then
+    return nil, message, errno
+  end
+  return keeper.cpu_later(folder, limit, group.cpus())
+end
+
+--- A folder by which all of its processes can be reached.
+function group:folder()
+  return self.at.v2 or self.at.freezer or select(2, next(self.at))
+end
+
+-- ---- freezing ----
+
+--- Whether it can be frozen.
+function group:can_freeze()
+  return self.at.v2 ~= nil or self.at.freezer ~= nil
+end
+
+--- Stops all of its processes, or lets them run: true | nil, message, errno.
+function group:freeze(on)
+  if self.at.v2 then
+    return file.write(self.at.v2, "cgroup.freeze", on and "1" or "0")
+  end
+  return file.write(self.at.freezer, "freezer.state", on and "FROZEN" or "THAWED")
+end
+
+--- Lets one process go, which SIGKILL is waiting for, while all others stand still: of v1 by a move to the caller's own
+-- cgroup, which is not frozen. true | nil, message, errno.
+function group:release(pid)
+  if self.at.v2 then
+    return true -- it has died
+  end
+  return file.write(self.at.freezer:match "^(.*)/", "cgroup.procs", tostring(pid))
+end
+
+--- Whether all stand still.
+function group:is_frozen()
+  if self.at.v2 then
+    return file.field(self.at.v2, "cgroup.events", "frozen") == 1
+  end
+  return file.read(self.at.freezer, "freezer.state") == "FROZEN"
+end
+
+-- ---- its end ----
+
+--- SIGKILL to all of its processes.
+function group:kill()
+  local folder = self:folder()
+  if folder then
+    kill.kill(folder)
+  end
+end
+
+--- Kills what is left and removes the cgroup: true | nil, message, errno, and then the keeper will. Any number of
+-- times.
+function group:remove()
+  local first = self.at.v2 or self.at.freezer
+  local folders = { first }
+  for _, path in pairs(self.at) do
+    folders[#folders + 1] = path ~= first and path or nil
+  end
+  if not folders[1] then
+    return true
+  end
+  return kill.finish(folders, sys.clock() + REMOVE)
+end
+
+--- For a task that has ended: what it used, and whether the kernel, or its CPU time, has ended it. What shares the
+-- caller's pids ends with it, as in a pid namespace of its own.
+local function ended(task)
+  if not task.is_pid1 then
+    task.cgroup:kill()
+  end
+  task.usage = task.cgroup:usage()
+  local usage = task.usage
+  local total = (usage.user or 0) + (usage.sys or 0)
+  if task.reason or task.how == "exit" and task.status == 0 then
+    return
+  elseif task.cpu_time and total >= task.cpu_time and task.how == "signal" then
+    task.reason = "cpu"
+  elseif (usage.oom_kills or 0) > 0 then
+    task.reason = "oom"
+  end
+end
+
+-- ---- its beginning ----
+
+-- On pure v2 a user to whom no cgroup belongs may get one of the systemd that runs for the user.
+local function ask_systemd(found)
+  local folder, why, fix = scope.enter()
+  if not folder then
+    found.v2.why, found.v2.fix = ("%s, and %s"):format(found.v2.why, why), fix or found.v2.fix
+    return found
+  end
+  found = tree.places_for()
+  found.moved = folder
+  return found
+end
+
+--- Where this caller's boxes may have cgroups, for host.cgroups: see tree.places_for. may_move: the caller itself may
+-- be moved, into a scope of its own; `moved` is that then.
+local function places(parent, may_move)
+  local found = tree.places_for(parent)
+  local none = next(found.v1) == nil and found.v2 and not found.v2.folder
+  if none and may_move and not parent and sys.geteuid() ~= 0 then
+    return ask_systemd(found)
+  end
+  return found
+end
+
+local function must_of(writes)
+  local list = {}
+  for _, write in ipairs(writes) do
+    local controller = row_of(write).controller
+    if write.where == "v2" and controller ~= "" and controller ~= "cgroup" then
+      list[#list + 1] = controller
+    end
+  end
+  return list
+end
+
+--- The cgroup of a box that is to be started; its limits are known once its steps are made.
+local function new(config, places_, id)
+  local c = config.nsbox.cgroup
+  return setmetatable({ at = c.at, writes = c.writes, must = must_of(c.writes), places = places_, id = id,
+    resources = config.linux.resources or {}, limits = {}, told = {} }, group_mt)
+end
+
+--- The cgroup of a box that runs, by its folders.
+local function of(at)
+  return setmetatable({ at = at, limits = {}, told = {}, resources = {} }, group_mt)
+end
+
+return { places = places, new = new, of = of, ended = ended }

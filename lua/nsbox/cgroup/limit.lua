@@ -1,0 +1,204 @@
+-- cgroup/limit.lua: limits are written and read back; those of a box that runs are changed, all or none. A group here
+-- is the one of cgroup.lua.
+
+local choice = require "nsbox.cgroup.choice"
+local core = require "nsbox.core"
+local file = require "nsbox.cgroup.file"
+local proc = require "nsbox.probe.file"
+local same = require("nsbox.cgroup.value").same
+local sys = require "nsbox.sys"
+
+local row_of, v1, v2 = choice.row_of, choice.v1, choice.v2
+
+-- ---- what is told of them ----
+
+-- One option may be several files: each has its part.
+local function tell(group, option, by, value)
+  local told = group.told[option] or {}
+  group.told[option] = told
+  local i = 1
+  while told[i] and told[i].by ~= by do
+    i = i + 1
+  end
+  told[i] = { by = by, value = value }
+  local all = told[1]
+  for j = 2, #told do
+    all = { by = all.by .. ", " .. told[j].by, value = tostring(all.value) .. "; " .. tostring(told[j].value) }
+  end
+  group.limits[option] = { value = all.value, by = all.by }
+end
+
+local function noted(group, write, row, read)
+  local folder = group.at[write.where]
+  if row.file == "cpu.cfs_period_us" then
+    return
+  end
+  local value = read
+  if row.value then
+    value = row.value(read, folder)
+  elseif row.beyond then
+    value = math.tointeger(tonumber(read)) - file.number(folder, row.beyond)
+  elseif row.raw then
+    value = row.file .. " = " .. read
+  elseif not row.text then
+    value = math.tointeger(tonumber(read)) or read
+  end
+  tell(group, write.option, ("cgroup %s %s"):format(write.where == "v2" and "v2" or "v1", row.read or row.file), value)
+end
+
+-- ---- one of them ----
+
+local function no_swap()
+  return not (proc.read "/proc/swaps" or ""):find "\n%S"
+end
+
+-- The row that this kernel has, which may have another file for it, and its text; nil where there is nothing to limit.
+local function fitting(group, write, resources)
+  local row, folder = row_of(write), group.at[write.where]
+  if file.exists(folder, row.file) then
+    return row, write.text
+  elseif row.or_else then
+    local other = setmetatable(row.or_else, { __index = row })
+    return other, other.of(resources)
+  elseif write.option == "swap" and no_swap() then
+    return nil
+  end
+  return row, write.text
+end
+
+-- What it says then | nil, message, errno.
+local function put(folder, row, text)
+  local ok, message, errno = file.write(folder, row.file, text)
+  if not ok then
+    return nil, (message:gsub("^write:", "write " .. row.file .. ":")), errno
+  end
+  local read
+  read, message, errno = file.read(folder, row.read or row.file)
+  if not read then
+    return nil, message, errno
+  elseif not (row.same or row.raw and same.text or same.number)(read, text) then
+    return nil, ("%s/%s: read back: it is %s"):format(folder, row.read or row.file, read), sys.EPROTO
+  end
+  return read
+end
+
+--- One write, read back, and told of: true | nil, message, errno.
+local function apply(group, write)
+  local row, text = fitting(group, write, group.resources)
+  if not row then
+    return true
+  end
+  local read, message, errno = put(group.at[write.where], row, text)
+  if not read then
+    return nil, message, errno
+  end
+  noted(group, write, row, read)
+  return true
+end
+
+-- ---- changes ----
+
+local function missing(group, option)
+  return { kind = "unsupported", hint = ("start it with %s"):format(option),
+    message = ("option '%s' cannot be changed: %s"):format(option, next(group.at) == nil and "the box has no cgroup"
+      or "the box has no cgroup of its controller") }
+end
+
+-- The writes that change these: v1's where the box is in the controller, else v2's | nil, problem.
+local function placed(group, resources)
+  local here = group.at.v2 and file.words(group.at.v2, "cgroup.controllers") or {}
+  local list, options, where = {}, {}, {}
+  for _, version in ipairs { v1, v2 } do
+    for _, write in ipairs(choice.writes_of(version, resources)) do
+      local option = write.option
+      options[#options + 1] = option
+      if (where[option] or version) == version and (version == v1 and group.at[write.where]
+        or version == v2 and here[row_of(write).controller]) then
+        where[option] = version
+        list[#list + 1] = write
+      end
+    end
+  end
+  for _, option in ipairs(options) do
+    if not where[option] then
+      return nil, missing(group, option)
+    end
+  end
+  return list
+end
+
+local no_limits = { v2 = "rbps=max wbps=max riops=max wiops=max" }
+
+-- What makes a file say again what it said: of what it says by device, of this one.
+local function former(write, row, text, old)
+  if row.same == same.line then
+    local device = text:match "^%S+"
+    for line in old:gmatch "[^\n]+" do
+      if line:match "^%S+" == device then
+        return line
+      end
+    end
+    return device .. " " .. (no_limits[write.where] or "0")
+  end
+  return old ~= "" and old:match "^[^\n]*" or "\n"
+end
+
+local function undo(group, done)
+  for i = #done, 1, -1 do
+    file.write(group.at[done[i].write.where], done[i].row.file, done[i].old)
+  end
+end
+
+local function change(group, write, resources, done)
+  local row, text = fitting(group, write, resources)
+  if not row then
+    return true
+  end
+  local folder = group.at[write.where]
+  local old = file.read(folder, row.file)
+  local read, message, errno = put(folder, row, text)
+  if not read and errno ~= sys.EPROTO then
+    return nil, { kind = errno == sys.ENOENT and "unsupported" or "limit", errno = errno,
+      name = core.errno_name(errno), message = ("option '%s': %s"):format(write.option, message),
+      hint = errno == sys.EBUSY and "the box uses more than that, and the kernel could not take it away" or nil }
+  end
+  done[#done + 1] = { write = write, row = row, old = former(write, row, text, old or "") }
+  if not read then
+    return nil, { kind = "limit", errno = errno, name = core.errno_name(errno),
+      message = ("option '%s': %s"):format(write.option, message) }
+  end
+  return true
+end
+
+--- Changes limits of a box that runs: true | nil, { kind =, message =, errno =, name =, hint = }, and all are as they
+-- were. kind "unsupported": the box is in no cgroup that has the limit; "limit": the kernel refuses.
+local function update(group, resources)
+  local waiting, problem = placed(group, resources)
+  if not waiting then
+    return nil, problem
+  end
+  local done = {}
+  for _ = 1, 2 do -- memory and swap bound each other: what is refused may be possible after the rest
+    local again = {}
+    problem = nil
+    for _, write in ipairs(waiting) do
+      local ok, why = change(group, write, resources, done)
+      if not ok then
+        again[#again + 1] = write
+        problem = problem or why
+      end
+    end
+    waiting = again
+  end
+  if waiting[1] then
+    undo(group, done)
+    return nil, problem
+  end
+  for _, made in ipairs(done) do
+    local folder = group.at[made.write.where]
+    noted(group, made.write, made.row, file.read(folder, made.row.read or made.row.file))
+  end
+  return true
+end
+
+return { apply = apply, update = update }

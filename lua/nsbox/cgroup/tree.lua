@@ -1,0 +1,143 @@
+-- cgroup/tree.lua: which cgroup hierarchies there are, where the caller is in them, and where it may make cgroups.
+
+local file = require "nsbox.cgroup.file"
+local proc = require "nsbox.probe.file"
+local sys = require "nsbox.sys"
+
+local function unescape(path)
+  return (path:gsub("\\(%d%d%d)", function(octal) return string.char(tonumber(octal, 8)) end))
+end
+
+-- Mounted hierarchies: { kind = "cgroup" | "cgroup2", point =, root =, options = }. proc(5), mountinfo.
+local function hierarchies()
+  local list = {}
+  for line in (proc.read "/proc/self/mountinfo" or ""):gmatch "[^\n]+" do
+    local root, point, kind, options = line:match "^%S+ %S+ %S+ (%S+) (%S+) .* %- (cgroup2?) %S+ (%S+)"
+    if root then
+      list[#list + 1] = { kind = kind, point = unescape(point), root = unescape(root), options = options }
+    end
+  end
+  return list
+end
+
+-- Where the caller is in one: by controller name, "" for v2. cgroups(7).
+local function places()
+  local map = {}
+  for controllers, path in (proc.read "/proc/self/cgroup" or ""):gmatch "%d+:([^:\n]*):([^\n]*)" do
+    for name in (controllers .. ","):gmatch "([^,]*)," do
+      map[name] = path
+    end
+  end
+  return map
+end
+
+local function below(path, root)
+  if root ~= "/" and path:sub(1, #root) == root then
+    path = path:sub(#root + 1)
+  end
+  return path == "/" and "" or path
+end
+
+--- The caller may make cgroups below this one: the folder is its, and its list of processes opens for writing.
+local function is_writable(folder)
+  local stat, euid = sys.stat(folder), sys.geteuid()
+  if not stat or stat.uid ~= euid and euid ~= 0 then
+    return false
+  end
+  local fd <close> = sys.open(folder .. "/cgroup.procs", "wronly")
+  return fd ~= nil
+end
+
+--- The caller's own cgroups: v2's as { point =, path = } or nil, and v1's by controller.
+local function look()
+  local own, v2, v1 = places(), nil, {}
+  for _, h in ipairs(hierarchies()) do
+    if h.kind == "cgroup2" then
+      v2 = v2 or { point = h.point, path = below(own[""] or "/", h.root) }
+    else
+      for name in h.options:gmatch "[^,]+" do
+        if own[name] and name:sub(1, 5) ~= "name=" then
+          v1[name] = v1[name] or { point = h.point, path = below(own[name], h.root) }
+        end
+      end
+    end
+  end
+  return v2, v1
+end
+
+-- ---- v2: where cgroups with controllers can be made ----
+
+local DELEGATE = "systemd-run --user --scope -p Delegate=yes COMMAND"
+
+-- A cgroup that has processes hands no controller on, but the root of all does; cgroups(7).
+local function is_leaf(folder)
+  return file.exists(folder, "cgroup.type") and (file.read(folder, "cgroup.procs") or "") ~= ""
+end
+
+-- The kernel asks for the right to write where the old and the new cgroup meet, when the process is in the box's user
+-- namespace already: only what is the caller's by its id counts, for root too.
+local function is_owned(folder)
+  local stat = sys.stat(folder .. "/cgroup.procs")
+  return is_writable(folder) and stat ~= nil and stat.uid == sys.geteuid()
+end
+
+-- The nearest cgroup, from the caller's own upwards, below which boxes can have controllers. Beside v1, which has the
+-- controllers, any will do.
+local function find_v2(at, beside_v1)
+  local busy
+  local path = at.path
+  while true do
+    local folder = at.point .. path
+    if is_owned(folder) and (beside_v1 or not is_leaf(folder)) then
+      return { folder = folder, controllers = file.words(folder, "cgroup.controllers") }
+    end
+    busy = busy or is_owned(folder) and folder
+    if path == "" then
+      break
+    end
+    path = path:match "^(.*)/[^/]*$"
+  end
+  if busy then
+    return { why = ("the cgroup %s has processes, and can hand no controller on"):format(busy),
+      fix = "move them to a cgroup below it" }
+  end
+  return { why = ("the cgroup %s is not the caller's"):format(at.point .. at.path), fix = DELEGATE }
+end
+
+local function given_v2(at, parent)
+  local folder = at.point .. parent
+  if not sys.stat(folder) then
+    return { why = ("there is no cgroup %s"):format(folder), fix = "make it, or name another cgroup_parent" }
+  elseif not is_writable(folder) then
+    return { why = ("the cgroup %s is not the caller's"):format(folder), fix = "chown it, with the files in it" }
+  end
+  return { folder = folder, controllers = file.words(folder, "cgroup.controllers") }
+end
+
+local function v1_of(at, parent)
+  local folder = at.point .. (parent or at.path)
+  if is_writable(folder) then
+    return { folder = folder }
+  end
+  return { why = sys.stat(folder) and ("the cgroup %s is not the caller's"):format(folder)
+    or ("there is no cgroup %s"):format(folder),
+    fix = "as root: make a cgroup in each hierarchy, chown it to the user, and put the caller into it" }
+end
+
+--- Where the caller's boxes may have cgroups: { v2 = place or nil, v1 = { controller = place } }; a place is
+-- { folder =, controllers = set (of v2) }, or { why =, fix = }. parent: the path of a cgroup to take, nil: the
+-- caller's own, or of v2 the nearest above that can hand controllers on.
+local function places_for(parent)
+  local v2, v1 = look()
+  parent = parent and parent:gsub("/+$", "") or nil
+  local found = { v1 = {} }
+  for name, at in pairs(v1) do
+    found.v1[name] = v1_of(at, parent)
+  end
+  if v2 then
+    found.v2 = parent and given_v2(v2, parent) or find_v2(v2, next(v1) ~= nil)
+  end
+  return found
+end
+
+return { look = look, places_for = places_for, is_writable = is_writable }

@@ -1,0 +1,135 @@
+-- cgroup/v2.lua: the limits of linux.resources as cgroup v2 has them, a row each as in v1.lua; what its files tell.
+
+local file = require "nsbox.cgroup.file"
+local same = require("nsbox.cgroup.value").same
+
+local function text(n)
+  return n and ("%d"):format(n)
+end
+
+local function beyond(r)
+  return r.memory and r.memory.swap and text(r.memory.swap - (r.memory.limit or 0))
+end
+
+-- 1 to 10000 here; OCI's are those of v1.
+local function weight_of(shares)
+  return shares and 1 + math.floor((shares - 2) * 9999 / 262142 + 0.5)
+end
+
+local throttles = { { "throttleReadBpsDevice", "rbps" }, { "throttleWriteBpsDevice", "wbps" },
+  { "throttleReadIOPSDevice", "riops" }, { "throttleWriteIOPSDevice", "wiops" } }
+
+-- One write a device, with all of its limits.
+local function io_max(r)
+  local lines, list = {}, {}
+  for _, t in ipairs(throttles) do
+    for _, row in ipairs(r.blockIO and r.blockIO[t[1]] or {}) do
+      local device = ("%d:%d"):format(row.major, row.minor)
+      if not lines[device] then
+        lines[device] = { device }
+        list[#list + 1] = lines[device]
+      end
+      table.insert(lines[device], ("%s=%s"):format(t[2], row.rate == 0 and "max" or text(row.rate)))
+    end
+  end
+  for i, words in ipairs(list) do
+    list[i] = table.concat(words, " ")
+  end
+  return list
+end
+
+local function io_weight(r)
+  return r.blockIO and text(r.blockIO.weight)
+end
+
+local rows = {
+  { option = "memory", controller = "memory", file = "memory.max", same = same.pages,
+    of = function(r) return r.memory and text(r.memory.limit) end },
+  { option = "swap", controller = "memory", file = "memory.swap.max", same = same.pages, of = beyond },
+  { option = "memory_reservation", controller = "memory", file = "memory.low", same = same.pages,
+    of = function(r) return r.memory and text(r.memory.reservation) end },
+  { option = "cpus", controller = "cpu", file = "cpu.max", same = same.text,
+    of = function(r)
+      return r.cpu and r.cpu.quota and ("%s %d"):format(r.cpu.quota < 0 and "max" or text(r.cpu.quota), r.cpu.period)
+    end,
+    value = function(read)
+      local quota, period = read:match "^(%d+) (%d+)"
+      return quota and tonumber(quota) / tonumber(period)
+    end },
+  { option = "cpu_weight", controller = "cpu", file = "cpu.weight",
+    of = function(r) return r.cpu and text(weight_of(r.cpu.shares)) end },
+  { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", same = same.list, text = true,
+    of = function(r) return r.cpu and r.cpu.cpus end },
+  { option = "pids", controller = "pids", file = "pids.max",
+    of = function(r) return r.pids and text(r.pids.limit) end },
+  -- whichever the kernel has: an I/O scheduler's, or the cost model's
+  { option = "io", controller = "io", file = "io.bfq.weight", of = io_weight, same = same.text, text = true,
+    read_line = "default", or_else = { file = "io.weight",
+      of = function(r) return ("default %d"):format(1 + (r.blockIO.weight - 10) * 9999 // 990) end } },
+  { option = "io", controller = "io", file = "io.max", of = io_max, same = same.line, text = true },
+}
+
+local function huge_pages(r)
+  local list = {}
+  for i, limit in ipairs(r.hugepageLimits or {}) do
+    list[i] = { option = "hugetlb", controller = "hugetlb", file = ("hugetlb.%s.max"):format(limit.pageSize),
+      of = function() return text(limit.limit) end, same = same.pages }
+  end
+  return list
+end
+
+local accounts = { "memory", "pids", "cpu", "io" }
+
+-- ---- what it tells ----
+
+local function io_sums(folder)
+  local read, written
+  for line in (file.read(folder, "io.stat") or ""):gmatch "[^\n]+" do
+    read = (read or 0) + (tonumber(line:match " rbytes=(%d+)") or 0)
+    written = (written or 0) + (tonumber(line:match " wbytes=(%d+)") or 0)
+  end
+  if not read and file.exists(folder, "io.stat") then
+    return 0, 0
+  end
+  return read, written
+end
+
+-- PSI, by resource: { some = { avg10 =, avg60 =, avg300 =, total = seconds }, full = … }.
+local function pressure(folder)
+  local found = {}
+  for _, name in ipairs { "cpu", "memory", "io" } do
+    local of
+    for kind, a, b, c, total in (file.read(folder, name .. ".pressure") or ""):gmatch
+      "(%l+) avg10=(%S+) avg60=(%S+) avg300=(%S+) total=(%d+)" do
+      of = of or {}
+      of[kind] = { avg10 = tonumber(a), avg60 = tonumber(b), avg300 = tonumber(c), total = tonumber(total) / 1e6 }
+    end
+    found[name] = of
+  end
+  return next(found) and found or nil
+end
+
+local function micro(folder, word)
+  local n = file.field(folder, "cpu.stat", word)
+  return n and n / 1e6
+end
+
+--- Fields of Result.usage, from a box's folder; what no controller tells is nil.
+local function usage(folder)
+  local read, written = io_sums(folder)
+  return {
+    user = micro(folder, "user_usec"), sys = micro(folder, "system_usec"),
+    memory = file.number(folder, "memory.current"), memory_peak = file.number(folder, "memory.peak"),
+    oom_kills = file.field(folder, "memory.events", "oom_kill"),
+    pids = file.number(folder, "pids.current"), pids_peak = file.number(folder, "pids.peak"),
+    throttled = file.field(folder, "cpu.stat", "nr_throttled"),
+    io_read = read, io_write = written, pressure = pressure(folder),
+  }
+end
+
+local function cpu_time(folder)
+  return micro(folder, "usage_usec")
+end
+
+return { rows = rows, more_rows = { huge_pages }, accounts = accounts, usage = usage,
+  cpu_time = cpu_time }

@@ -1,0 +1,81 @@
+-- cgroup/value.lua: what is written to the files of cgroups, and how what is read back compares.
+
+local core = require "nsbox.core"
+
+local PAGE = core.PAGE_SIZE or 4096 -- the kernel counts memory in pages, and rounds down
+
+local same = {}
+
+function same.number(read, written)
+  return read == written or read == "max" and written == "max" or tonumber(read) == tonumber(written)
+    and tonumber(read) ~= nil
+end
+
+-- "max" and -1 are the highest number that there is.
+function same.pages(read, written)
+  local n, wanted = tonumber(read), tonumber(written)
+  if not n or not wanted then
+    return read == written
+  elseif wanted < 0 then
+    return n >= math.maxinteger - 2 * PAGE
+  end
+  return n == wanted or n == math.min(wanted, math.maxinteger) // PAGE * PAGE
+end
+
+local function numbers_of(list)
+  local set, n = {}, 0
+  for first, last in (list .. ","):gmatch "(%d+)%-?(%d*)," do
+    for i = tonumber(first), tonumber(last) or tonumber(first) do
+      n = n + (set[i] and 0 or 1)
+      set[i] = true
+    end
+  end
+  return set, n
+end
+
+--- Of lists such as "0-1,4".
+function same.list(read, written)
+  local a, n = numbers_of(read)
+  local b, m = numbers_of(written)
+  for i in pairs(a) do
+    if not b[i] then
+      return false
+    end
+  end
+  return n == m
+end
+
+-- Several keys a line, the first word says of what: "8:0 rbps=1 wbps=max".
+function same.line(read, written)
+  local key = written:match "^%S+"
+  for line in (read .. "\n"):gmatch "([^\n]*)\n" do
+    if line:match "^%S+" == key then
+      local has = {}
+      for word in line:gmatch "%S+" do
+        has[word] = true
+      end
+      for word in written:gmatch "%S+" do
+        if not has[word] then
+          return false
+        end
+      end
+      return true
+    end
+  end
+  return written:match " 0$" ~= nil -- of v1: no limit is no line
+end
+
+-- Raw keys: the kernel may write a size, or spaces, in another way.
+function same.text(read, written)
+  local function plain(text)
+    return (text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
+  end
+  if plain(read) == plain(written) then
+    return true
+  end
+  local size, unit = written:match "^(%d+)([KMGkmg]?)$"
+  local shift = size and ({ k = 10, m = 20, g = 30 })[unit:lower()] or 0
+  return size ~= nil and same.pages(plain(read), tostring(tonumber(size) << shift)) or same.line(read, written)
+end
+
+return { same = same }

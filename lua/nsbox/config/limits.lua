@@ -1,0 +1,48 @@
+-- config/limits.lua: what of the limits that a box asks for can be enforced, and by what.
+
+local choice = require "nsbox.cgroup.choice"
+local error_ = require "nsbox.error"
+
+local asking = { "memory", "memory_reservation", "cpus", "cpu_weight", "cpuset", "pids", "io", "hugetlb",
+  "device_rules", "cgroup", "cgroup_parent", "cpu_time" }
+
+--- Whether checked options ask for a cgroup, so that host.cgroups must be known.
+local function needs_cgroup(o)
+  for _, name in ipairs(asking) do
+    if o[name] ~= nil then
+      return true
+    end
+  end
+  return false
+end
+
+local function refused(verb, problem)
+  return error_.fail { kind = "unsupported", verb = verb,
+    message = ("option '%s' cannot be enforced: %s"):format(problem.option, problem.why),
+    hint = ('%s; or degrade = { "%s" }'):format(problem.fix, problem.option) }
+end
+
+--- Sets nsbox.cgroup, of linux.resources and nsbox.cpu_time, with host.cgroups as cgroup.places found them: { joins =
+-- list of controllers of v1 and "v2", writes = list, at = {} }, nil when nothing is enforced. Returns a list of notes,
+-- of what may stay unenforced and why | nil, err (kind unsupported: the first that may not).
+local function settle(verb, o, linux, nsbox, host)
+  if not needs_cgroup(o) then
+    return {}
+  end
+  local resources = linux.resources or not nsbox.cpu_time and { unified = {} } or {}
+  local chosen, problem = choice.choose(resources, nsbox.cpu_time, host.cgroups or { v1 = {} }, nsbox.degrade or {})
+  if not chosen then
+    return refused(verb, problem)
+  end
+  local notes = {}
+  for i, out in ipairs(chosen.left_out) do
+    notes[i] = { what = out.option, why = "not enforced: " .. out.why }
+  end
+  local moved = host.cgroups and host.cgroups.moved
+  notes[#notes + 1] = moved and { what = "cgroup",
+    why = "the calling process was moved, by the user's systemd, to " .. moved }
+  nsbox.cgroup = chosen.joins[1] and { joins = chosen.joins, writes = chosen.writes, at = {} } or nil
+  return notes
+end
+
+return { needs_cgroup = needs_cgroup, settle = settle }

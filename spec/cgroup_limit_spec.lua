@@ -1,0 +1,176 @@
+-- Changes of a running box's limits, in made-up cgroups: what is written, what is told, and what is undone.
+local assert = require "luassert"
+local busted = require "busted"
+local file = require "nsbox.cgroup.file"
+local limit = require "nsbox.cgroup.limit"
+local sys = require "nsbox.sys"
+
+local before_each, after_each = busted.before_each, busted.after_each
+
+local EBUSY, ENOENT, EINVAL = sys.EBUSY, sys.ENOENT, sys.EINVAL
+
+local files, refused, log, real -- path -> text; path -> text -> errno; what was written; file's own functions
+
+local function by_device(old, text)
+  local lines, device = {}, text:match "^%S+"
+  for line in old:gmatch "[^\n]+" do
+    lines[#lines + 1] = line:match "^%S+" ~= device and line or nil
+  end
+  lines[#lines + 1] = not text:find " 0$" and text or nil
+  return table.concat(lines, "\n")
+end
+
+local fake = {}
+
+function fake.read(folder, name)
+  local text = files[folder .. "/" .. name]
+  if not text then
+    return nil, "open: No such file or directory", ENOENT
+  end
+  return text
+end
+
+function fake.write(folder, name, text)
+  local path = folder .. "/" .. name
+  local errno = not files[path] and ENOENT or refused[path] and refused[path](text)
+  if errno then
+    return nil, "write: no", errno
+  end
+  log[#log + 1] = name .. "=" .. text
+  files[path] = name:find("throttle", 1, true) and by_device(files[path], text)
+    or name == "io.max" and by_device(files[path], text) or text
+  return true
+end
+
+function fake.exists(folder, name)
+  return files[folder .. "/" .. name] ~= nil
+end
+
+before_each(function()
+  log, refused, real = {}, {}, {}
+  for name, fn in pairs(fake) do
+    real[name], file[name] = file[name], fn
+  end
+end)
+
+after_each(function()
+  for name, fn in pairs(real) do
+    file[name] = fn
+  end
+end)
+
+local function v1(more)
+  files = { ["/m/memory.limit_in_bytes"] = "8192", ["/m/memory.memsw.limit_in_bytes"] = "8192", ["/p/pids.max"] = "max",
+    ["/b/blkio.throttle.read_bps_device"] = "8:16 7", ["/b/blkio.throttle.write_bps_device"] = "" }
+  for path, text in pairs(more or {}) do files[path] = text end
+  return { at = { memory = "/m", pids = "/p", blkio = "/b" }, limits = {}, told = {} }
+end
+
+local function v2(controllers, more)
+  files = { ["/c/cgroup.controllers"] = controllers, ["/c/memory.max"] = "8192", ["/c/memory.swap.max"] = "0",
+    ["/c/pids.max"] = "max", ["/c/cpu.max"] = "max 100000", ["/c/io.max"] = "", ["/c/cpuset.cpus"] = "" }
+  for path, text in pairs(more or {}) do files[path] = text end
+  return { at = { v2 = "/c" }, limits = {}, told = {} }
+end
+
+local function memory(bytes, swap)
+  return { memory = { limit = bytes, swap = bytes + (swap or 0) } }
+end
+
+describe("an update of limits", function()
+  it("writes memory and swap in the order that is possible, and tells what they are then", function()
+    local group = v1()
+    refused["/m/memory.limit_in_bytes"] = function(text) -- never beyond the other; memcg
+      return tonumber(text) > tonumber(files["/m/memory.memsw.limit_in_bytes"]) and EINVAL
+    end
+    assert.is_true(limit.update(group, memory(16384, 4096)))
+    assert.same({ "memory.memsw.limit_in_bytes=20480", "memory.limit_in_bytes=16384" }, log)
+    assert.same({ memory = { value = 16384, by = "cgroup v1 memory.limit_in_bytes" },
+      swap = { value = 4096, by = "cgroup v1 memory.memsw.limit_in_bytes" } }, group.limits)
+  end)
+
+  it("undoes all when one is refused", function()
+    local group = v1()
+    group.limits.pids = { value = 7, by = "x" }
+    refused["/m/memory.limit_in_bytes"] = function(text) return text == "4096" and EBUSY end
+    local wanted = { memory = { limit = 4096 }, pids = { limit = 5 }, blockIO = {
+      throttleReadBpsDevice = { { major = 8, minor = 0, rate = 3 }, { major = 8, minor = 16, rate = 3 } } } }
+    local was = {}
+    for path, text in pairs(files) do was[path] = text end
+    local ok, problem = limit.update(group, wanted)
+    assert.is_nil(ok)
+    assert.same({ kind = "limit", errno = EBUSY, name = "EBUSY",
+      message = "option 'memory': write memory.limit_in_bytes: no",
+      hint = "the box uses more than that, and the kernel could not take it away" }, problem)
+    assert.is_true(#log >= 6)
+    assert.same(was, files)
+    assert.same({ pids = { value = 7, by = "x" } }, group.limits)
+  end)
+
+  it("undoes in cgroup v2, too", function()
+    local group = v2("cpu cpuset io memory pids", { ["/c/io.max"] = "8:16 rbps=1 wbps=max riops=max wiops=max" })
+    refused["/c/pids.max"] = function(text) return text == "5" and EINVAL end
+    local ok, problem = limit.update(group, { cpu = { quota = 50000, period = 100000, cpus = "0-1" },
+      pids = { limit = 5 }, blockIO = { throttleReadBpsDevice = { { major = 8, minor = 0, rate = 3 },
+        { major = 8, minor = 16, rate = 3 } } } })
+    assert.same({ nil, "limit", "option 'pids': write pids.max: no" }, { ok, problem.kind, problem.message })
+    assert.same({ "cpu.max=50000 100000", "cpuset.cpus=0-1", "io.max=8:0 rbps=3", "io.max=8:16 rbps=3",
+      "io.max=8:16 rbps=1 wbps=max riops=max wiops=max", "io.max=8:0 rbps=max wbps=max riops=max wiops=max",
+      "cpuset.cpus=\n", "cpu.max=max 100000" }, log)
+  end)
+
+  it("believes only what it reads back", function()
+    local group = v2 "pids"
+    local write = file.write
+    file.write = function(folder, name, text) return write(folder, name, text == "5" and "6" or text) end
+    local ok, problem = limit.update(group, { pids = { limit = 5 } })
+    assert.same({ nil, "limit", "option 'pids': /c/pids.max: read back: it is 6" },
+      { ok, problem.kind, problem.message })
+    assert.equal("max", files["/c/pids.max"])
+  end)
+
+  it("tells of each file of an option", function()
+    local group = v1 { ["/b/blkio.bfq.weight"] = "100" }
+    assert.is_true(limit.update(group, { blockIO = { weight = 50,
+      throttleWriteBpsDevice = { { major = 8, minor = 0, rate = 3 } } } }))
+    assert.is_true(limit.update(group, { blockIO = { weight = 60 } }))
+    assert.same({ io = { value = "60; 8:0 3",
+      by = "cgroup v1 blkio.bfq.weight, cgroup v1 blkio.throttle.write_bps_device" } }, group.limits)
+  end)
+
+  it("takes the file that the kernel has", function()
+    local group = v2("io", { ["/c/io.weight"] = "default 100" })
+    assert.is_true(limit.update(group, { blockIO = { weight = 1000 } }))
+    assert.same({ "io.weight=default 10000" }, log)
+  end)
+
+  it("is refused by its name where the kernel has no file for it", function()
+    local ok, problem = limit.update(v1(), { blockIO = { weight = 50 } })
+    assert.same({ nil, "unsupported", "option 'io': write blkio.bfq.weight: no" },
+      { ok, problem.kind, problem.message })
+  end)
+
+  it("is refused where the box is not in the controller, and then nothing is written", function()
+    local NO_CONTROLLER = "option '%s' cannot be changed: the box has no cgroup of its controller"
+    local rows = {
+      { v1(), { cpu = { cpus = "0" }, pids = { limit = 5 } }, "cpuset", NO_CONTROLLER:format "cpuset" },
+      { v2 "pids", { memory = { limit = 4096, swap = 4096 }, pids = { limit = 5 } }, "memory",
+        NO_CONTROLLER:format "memory" },
+      { { at = {}, limits = {}, told = {} }, { pids = { limit = 5 } }, "pids",
+        "option 'pids' cannot be changed: the box has no cgroup" },
+    }
+    for _, row in ipairs(rows) do
+      local ok, problem = limit.update(row[1], row[2])
+      assert.is_nil(ok)
+      assert.same({ kind = "unsupported", message = row[4], hint = "start it with " .. row[3] }, problem)
+    end
+    assert.same({}, log)
+  end)
+
+  it("is made where the box is: v1 before v2", function()
+    local group = v1 { ["/c/cgroup.controllers"] = "memory hugetlb", ["/c/memory.max"] = "max" }
+    group.at.v2 = "/c"
+    assert.is_true(limit.update(group, { memory = { limit = 4096 } }))
+    assert.same({ "memory.limit_in_bytes=4096" }, log)
+  end)
+end)
