@@ -324,7 +324,7 @@ static void remove_cgroups(void)
 static void start(void)
 {
     struct nsb_sigaction ignore = {.handler = SIG_IGN};
-    struct rlimit64 files;
+    struct rlimit64 files = {0, 0};
     nsb_sys5(SYS_prctl, PR_SET_NAME, "nsbox-keeper", 0, 0, 0);
     /* orphans of a set-up that come down to pid 1 are reaped by the kernel */
     nsb_sys4(SYS_rt_sigaction, SIGCHLD, &ignore, 0, sizeof ignore.mask);

@@ -111,9 +111,11 @@ describe("a limit that cannot be enforced", function()
     { "v2 without cpu", with(CPU, MEMORY), "cpus", "the cgroup /c/own has no controller cpu",
       "enable it in the cgroups above: echo +cpu > cgroup.subtree_control (systemd: Delegate=yes)" },
     { "v2 without cpu", { unified = { ["io.latency"] = "8:0 target=5" } }, "cgroup",
-      "the cgroup /c/own has no controller io",
+      "io.latency: the cgroup /c/own has no controller io",
       "enable it in the cgroups above: echo +io > cgroup.subtree_control (systemd: Delegate=yes)" },
-    { "none", { unified = { ["memory.high"] = "1M" } }, "cgroup", NOT_MOUNTED, MOUNT },
+    { "none", { unified = { ["memory.high"] = "1M" } }, "cgroup", "memory.high: " .. NOT_MOUNTED, MOUNT },
+    { "v2 of others", { devices = { { allow = false } } }, "device_rules",
+      "cgroup v2 takes a program for it, which is not built yet", "the controller devices of cgroup v1 has it" },
   }
   for i, row in ipairs(rows) do
     local machine, resources, option, why, fix = table.unpack(row)

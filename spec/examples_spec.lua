@@ -63,6 +63,32 @@ describe("the example", function()
     assert.is_truthy(out:find("keep-id, its file:    " .. own .. "\n", 1, true), out)
   end)
 
+  -- Without cgroups of the caller's they tell why, in place of what they would show.
+  local function has_cgroups()
+    return require("nsbox.probe").probe().cgroup.ok
+  end
+
+  it("limits.lua runs into every limit", function()
+    local out, status = example "limits"
+    assert.are.equal(0, status, out)
+    assert.is_truthy(out:match "timeout +ended by timeout: .*\nmax_output +ended by output: 65536 bytes kept\n$", out)
+    local memory = has_cgroups() and "memory +ended by oom: 1[56] MiB at most, [1-9]%d* killed %(cgroup v[12] memory"
+      or "memory +option 'memory' cannot be enforced: "
+    assert.is_truthy(out:match(memory), out)
+  end)
+
+  it("judge.lua has a verdict for every program", function()
+    if not os.execute "command -v gcc >/dev/null" then return helper.skip "needs gcc" end
+    local out, status = example "judge"
+    assert.are.equal(0, status, out)
+    if has_cgroups() then
+      assert.are.equal("right AC wrong WA for ever TLE greedy MLE talkative OLE crashing RE",
+        (out:gsub("%s+", " "):gsub(" $", "")))
+    else
+      assert.is_truthy(out:find("option 'memory' cannot be enforced: ", 1, true), out)
+    end
+  end)
+
   it("expect.lua drives a shell on a terminal", function()
     local out, status = example "expect"
     assert.are.equal(0, status, out)

@@ -8,10 +8,12 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+static char *memory;
+
 /* Its own pages: a copy is made of what is written. */
 static void hold(size_t size)
 {
-    char *memory = size ? malloc(size) : NULL;
+    memory = size ? malloc(size) : NULL;
     if (memory) memset(memory, 1, size);
 }
 

@@ -338,4 +338,4 @@ function task:begin()
   wait.add(self)
 end
 
-return { new = new, handles = task.handles }
+return { new = new, handles = task.handles, end_now = task.end_now }

@@ -108,7 +108,7 @@ describe("misuse raises at the caller's line, and nothing was made:", function()
       local sys = nsbox.sys
       local before = table.concat(sys.readdir "/proc/self/fd", " ")
       for _, bad in ipairs { { "busybox", {} }, { "busybox", { "true" }, { env = { A = {} } } }, { "" }, { "/no", "x" },
-        { "busybox", { ("x"):rep(200000) } }, { "busybox", { "true" }, { memory = "1M" } } } do
+        { "busybox", { ("x"):rep(200000) } }, { "busybox", { "true" }, { dns = { "1.1.1.1" } } } } do
         local ok, r = pcall(nsbox.run, table.unpack(bad, 1, 3))
         assert(not ok or not r)
       end

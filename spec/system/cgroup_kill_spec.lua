@@ -85,9 +85,10 @@ for _, way in ipairs(ways) do
       local root, before = stubborn(), hierarchy.of_caller(helper.pid)
       for _, opts in ipairs { { pids = 2000 }, { pids = 2000, namespaces = { pid = false } } } do
         local marker = box.marker()
-        local b <close> = assert(nsbox.start(root, { "/stubborn", marker, "0", "500", "128" }, opts))
+        local n = opts.namespaces and 40 or 500 -- orphans that share pids are the machine's process 1's to reap
+        local b <close> = assert(nsbox.start(root, { "/stubborn", marker, "0", tostring(n), "128" }, opts))
         b:expect "ready"
-        box.eventually("500 processes", function() return #box.pids(marker) >= 501 end)
+        box.eventually("all processes", function() return #box.pids(marker) > n end)
         assert.is_true(#hierarchy.of_caller(helper.pid) > #before)
         b:close()
         assert.same({}, box.pids(marker))

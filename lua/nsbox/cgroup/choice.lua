@@ -110,7 +110,7 @@ local function raw_writes(places, unified, chosen)
     local controller = key:match "^[^.]+"
     local where, problem = place_of(places, { v1 = controller, v2 = controller == "cgroup" and "" or controller })
     if not where then
-      return nil, problem
+      return nil, { why = ("%s: %s"):format(key, problem.why), fix = problem.fix }
     end
     chosen[#chosen + 1] = new_write(where, { option = "cgroup", controller = controller, file = key, raw = true },
       unified[key])

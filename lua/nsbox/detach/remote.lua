@@ -85,7 +85,7 @@ end
 local task = {}
 local task_mt = { __name = "nsbox.task", __index = task }
 
-task.handles = serve.handles
+task.handles, task.end_now = serve.handles, serve.end_now
 
 -- The record of the end comes a moment after the end.
 local function ended_of(self)
