@@ -137,6 +137,7 @@ int luaopen_nsbox_core(lua_State *L)
     nsbL_open_epoll(L);
     nsbL_open_signal(L);
     nsbL_open_local(L);
+    nsbL_open_bpf(L);
     lua_newtable(L);
     nsbL_open_calls(L);
     nsbL_open_consts(L);

@@ -60,6 +60,7 @@ NSB_HIDDEN void nsbL_open_tty(lua_State *L);
 NSB_HIDDEN void nsbL_open_socket(lua_State *L);
 NSB_HIDDEN void nsbL_open_copy(lua_State *L);
 NSB_HIDDEN void nsbL_open_epoll(lua_State *L);
+NSB_HIDDEN void nsbL_open_bpf(lua_State *L);
 
 /* lua_interrupt.c: whether Ctrl-C has asked the program to stop; the coroutine L then raises it as soon as
  * Lua goes on. */

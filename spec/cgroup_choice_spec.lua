@@ -114,8 +114,8 @@ describe("a limit that cannot be enforced", function()
       "io.latency: the cgroup /c/own has no controller io",
       "enable it in the cgroups above: echo +io > cgroup.subtree_control (systemd: Delegate=yes)" },
     { "none", { unified = { ["memory.high"] = "1M" } }, "cgroup", "memory.high: " .. NOT_MOUNTED, MOUNT },
-    { "v2 of others", { devices = { { allow = false } } }, "device_rules",
-      "cgroup v2 takes a program for it, which is not built yet", "the controller devices of cgroup v1 has it" },
+    { "v2 without cpu", { devices = { { allow = false } } }, "device_rules",
+      "cgroup v2 takes a program (BPF) for it, which needs root's rights", "run it as root" },
   }
   for i, row in ipairs(rows) do
     local machine, resources, option, why, fix = table.unpack(row)

@@ -1,6 +1,7 @@
 -- cgroup/choice.lua: which hierarchy enforces what, by controller: v1's where it is mounted so, else v2's. Pure:
 -- `places` is what tree.places_for found.
 
+local devices = require "nsbox.cgroup.device_rules"
 local v1 = require "nsbox.cgroup.v1"
 local v2 = require "nsbox.cgroup.v2"
 
@@ -11,7 +12,7 @@ local options = {
   { name = "cpus", v1 = "cpu", v2 = "cpu" }, { name = "cpu_weight", v1 = "cpu", v2 = "cpu" },
   { name = "cpuset", v1 = "cpuset", v2 = "cpuset" }, { name = "pids", v1 = "pids", v2 = "pids" },
   { name = "io", v1 = "blkio", v2 = "io" }, { name = "hugetlb", v1 = "hugetlb", v2 = "hugetlb" },
-  { name = "device_rules", v1 = "devices" }, { name = "cpu_time", v1 = "cpuacct", v2 = "" },
+  { name = "device_rules", v1 = "devices", v2 = "", program = true }, { name = "cpu_time", v1 = "cpuacct", v2 = "" },
 }
 
 -- write -> its row, which is no plain data as a configuration is.
@@ -60,15 +61,11 @@ end
 local NOWHERE = { why = "no cgroup file system with the controller is mounted",
   fix = "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or boot Linux with the controller enabled" }
 
-local NO_DEVICES = { why = "cgroup v2 takes a program for it, which is not built yet",
-  fix = "the controller devices of cgroup v1 has it" }
+local NO_PROGRAM = { why = "cgroup v2 takes a program (BPF) for it, which needs root's rights", fix = "run it as root" }
 
--- nil: no controller of v2 has it.
 local function v2_place(places, controller)
   local at = places.v2
-  if not controller then
-    return nil, NO_DEVICES
-  elseif not at then
+  if not at then
     return nil, NOWHERE
   elseif not at.folder then
     return nil, at
@@ -81,12 +78,19 @@ local function v2_place(places, controller)
 end
 
 -- Where an option is enforced: a controller of v1, "v2" | nil, { why =, fix = }.
-local function place_of(places, option)
+local function place_of(places, option, resources)
   local at = places.v1[option.v1]
-  if at then
+  if at and at.folder and option.program then
+    local writes, why = devices.writes(resources.devices)
+    return writes and option.v1, { why = why, fix = "name the devices in another way" }
+  elseif at then
     return at.folder and option.v1 or nil, at
   end
-  return v2_place(places, option.v2)
+  local where, problem = v2_place(places, option.v2)
+  if where and option.program and not places.v2.programs then
+    return nil, NO_PROGRAM
+  end
+  return where, problem
 end
 
 local function base_joins(places, joins)
@@ -157,7 +161,7 @@ local function choose(resources, cpu_time, places, degrade)
     local asked = option.name == "cpu_time" and cpu_time or of.v1[option.name] or of.v2[option.name]
     local where, problem
     if asked then
-      where, problem = place_of(places, option)
+      where, problem = place_of(places, option, resources)
     end
     local writes = where and of[where == "v2" and "v2" or "v1"][option.name] or {}
     if where then

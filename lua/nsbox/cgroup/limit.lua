@@ -3,6 +3,7 @@
 
 local choice = require "nsbox.cgroup.choice"
 local core = require "nsbox.core"
+local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
 local proc = require "nsbox.probe.file"
 local same = require("nsbox.cgroup.value").same
@@ -55,7 +56,7 @@ end
 -- The row that this kernel has, which may have another file for it, and its text; nil where there is nothing to limit.
 local function fitting(group, write, resources)
   local row, folder = row_of(write), group.at[write.where]
-  if file.exists(folder, row.file) then
+  if row.program or file.exists(folder, row.file) then
     return row, write.text
   elseif row.or_else then
     local other = setmetatable(row.or_else, { __index = row })
@@ -64,6 +65,26 @@ local function fitting(group, write, resources)
     return nil
   end
   return row, write.text
+end
+
+local function attach_program(group, write)
+  local folder <close>, message, errno = sys.open(group.at.v2, "rdonly,directory")
+  if not folder then
+    return nil, message, errno
+  end
+  local program <close>, why, number = core.bpf_device(devices.program(group.resources.devices))
+  if not program then
+    return nil, why, number
+  end
+  local ok
+  ok, message, errno = core.bpf_attach(folder, program)
+  if not ok then
+    return nil, message, errno
+  elseif core.bpf_attached(folder) ~= 1 then
+    return nil, "read back: the kernel did not attach the program", sys.EPROTO
+  end
+  tell(group, write.option, "cgroup v2 " .. write.file, write.text)
+  return true
 end
 
 -- What it says then | nil, message, errno.
@@ -87,6 +108,8 @@ local function apply(group, write)
   local row, text = fitting(group, write, group.resources)
   if not row then
     return true
+  elseif row.program then
+    return attach_program(group, write)
   end
   local read, message, errno = put(group.at[write.where], row, text)
   if not read then

@@ -81,6 +81,11 @@ local function is_owned(folder)
   return is_writable(folder) and stat ~= nil and stat.uid == sys.geteuid()
 end
 
+-- bpf(2): a program for it is root's to load.
+local function v2_place(folder)
+  return { folder = folder, controllers = file.words(folder, "cgroup.controllers"), programs = sys.geteuid() == 0 }
+end
+
 -- The nearest cgroup, from the caller's own upwards, below which boxes can have controllers. Beside v1, which has the
 -- controllers, any will do.
 local function find_v2(at, beside_v1)
@@ -89,7 +94,7 @@ local function find_v2(at, beside_v1)
   while true do
     local folder = at.point .. path
     if is_owned(folder) and (beside_v1 or not is_leaf(folder)) then
-      return { folder = folder, controllers = file.words(folder, "cgroup.controllers") }
+      return v2_place(folder)
     end
     busy = busy or is_owned(folder) and folder
     if path == "" then
@@ -111,7 +116,7 @@ local function given_v2(at, parent)
   elseif not is_writable(folder) then
     return { why = ("the cgroup %s is not the caller's"):format(folder), fix = "chown it, with the files in it" }
   end
-  return { folder = folder, controllers = file.words(folder, "cgroup.controllers") }
+  return v2_place(folder)
 end
 
 local function v1_of(at, parent)
@@ -125,8 +130,8 @@ local function v1_of(at, parent)
 end
 
 --- Where the caller's boxes may have cgroups: { v2 = place or nil, v1 = { controller = place } }; a place is
--- { folder =, controllers = set (of v2) }, or { why =, fix = }. parent: the path of a cgroup to take, nil: the
--- caller's own, or of v2 the nearest above that can hand controllers on.
+-- { folder =, controllers = set, programs = whether it may have some (of v2) }, or { why =, fix = }. parent: the path
+-- of a cgroup to take, nil: the caller's own, or of v2 the nearest above that can hand controllers on.
 local function places_for(parent)
   local v2, v1 = look()
   parent = parent and parent:gsub("/+$", "") or nil

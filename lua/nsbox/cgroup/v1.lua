@@ -4,7 +4,7 @@
 -- same(read, written): whether it was applied, by what `read`, or the file itself, says; value(read): what
 -- Result.limits shows of it.
 
-local devices = require "nsbox.cgroup.devices"
+local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
 local same = require("nsbox.cgroup.value").same
 
@@ -73,7 +73,7 @@ end
 
 local function device_rules(r)
   local list = {}
-  for i, write in ipairs(r.devices and devices.v1(r.devices) or {}) do
+  for i, write in ipairs(r.devices and devices.writes(r.devices) or {}) do
     list[i] = { option = "device_rules", controller = "devices", file = write.file, read = "devices.list", text = true,
       of = function() return write.text end,
       same = function(read) return devices.listed(read, write) end }

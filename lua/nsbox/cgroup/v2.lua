@@ -78,6 +78,12 @@ local function huge_pages(r)
   return list
 end
 
+-- The kernel has no file for them, but a program: cgroup/limit.lua makes it of the resources.
+local function device_rules(r)
+  return { r.devices and { option = "device_rules", controller = "", file = "BPF_CGROUP_DEVICE", program = true,
+    of = function() return ("%d rules"):format(#r.devices) end } }
+end
+
 local accounts = { "memory", "pids", "cpu", "io" }
 
 -- ---- what it tells ----
@@ -131,5 +137,5 @@ local function cpu_time(folder)
   return micro(folder, "usage_usec")
 end
 
-return { rows = rows, more_rows = { huge_pages }, accounts = accounts, usage = usage,
+return { rows = rows, more_rows = { huge_pages, device_rules }, accounts = accounts, usage = usage,
   cpu_time = cpu_time }

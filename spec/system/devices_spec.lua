@@ -1,23 +1,12 @@
--- The rules of devices as cgroup v1 takes them, and what a box with them may use.
+-- What a box with rules of devices may use.
 local box = require "spec.box"
-local devices = require "nsbox.cgroup.devices"
+local devices = require "nsbox.cgroup.device_rules"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 helper.leakcheck { settle = true, outside = true }
 setup(box.warm_cgroup)
 
-local ALL = { allow = false, access = "rwm" }
-
 describe("rules of devices", function()
-  it("are lines of devices.deny and devices.allow", function()
-    assert.same({ { file = "devices.deny", text = "a" }, { file = "devices.allow", text = "c 1:3 rw" },
-      { file = "devices.allow", text = "b *:* m" }, { file = "devices.deny", text = "c 136:* rwm" },
-      { file = "devices.allow", text = "a" } },
-      devices.v1 { ALL, { allow = true, type = "c", major = 1, minor = 3, access = "rw" },
-        { allow = true, type = "b", access = "m" }, { allow = false, type = "c", major = 136 },
-        { allow = true, type = "a", access = "rwm" } })
-  end)
-
   it("are read back", function()
     local allow = { file = "devices.allow", text = "c 1:3 rw" }
     for _, case in ipairs { { "c 1:3 rw", true }, { "b 8:0 r\nc 1:3 rwm", true }, { "c 1:3 r", false },
@@ -41,11 +30,11 @@ describe("rules of devices", function()
       helper.skip("needs root and the controller devices of cgroup v1: " .. err.message)
     end
     assert.equal("null\nzero\nrandom\nOperation not permitted\n1\n", r.stdout)
-    assert.matches("c 1:3 rwm", r.limits.device_rules.value)
-    assert.matches("cgroup v1 devices.list", r.limits.device_rules.by)
+    local v1 = r.limits.device_rules.by == "cgroup v1 devices.list"
+    assert.matches(v1 and "c 1:3 rwm" or "12 rules", r.limits.device_rules.value)
     opts.device_rules = { "c 10:200 r" }
     r = assert(nsbox.run("busybox", SHOW, opts))
     assert.is_nil(r.stdout:find("not permitted", 1, true))
-    assert.matches("c 10:200 r", r.limits.device_rules.value)
+    assert.matches(v1 and "c 10:200 r" or "13 rules", r.limits.device_rules.value)
   end)
 end)
