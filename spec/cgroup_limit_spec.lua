@@ -1,6 +1,7 @@
 -- Changes of a running box's limits, in made-up cgroups: what is written, what is told, and what is undone.
 local assert = require "luassert"
 local busted = require "busted"
+local choice = require "nsbox.cgroup.choice"
 local file = require "nsbox.cgroup.file"
 local limit = require "nsbox.cgroup.limit"
 local sys = require "nsbox.sys"
@@ -68,7 +69,8 @@ end
 
 local function v2(controllers, more)
   files = { ["/c/cgroup.controllers"] = controllers, ["/c/memory.max"] = "8192", ["/c/memory.swap.max"] = "0",
-    ["/c/pids.max"] = "max", ["/c/cpu.max"] = "max 100000", ["/c/io.max"] = "", ["/c/cpuset.cpus"] = "" }
+    ["/c/pids.max"] = "max", ["/c/cpu.max"] = "max 100000", ["/c/io.max"] = "", ["/c/cpuset.cpus"] = "",
+    ["/c/cpuset.cpus.effective"] = "0-1" }
   for path, text in pairs(more or {}) do files[path] = text end
   return { at = { v2 = "/c" }, limits = {}, told = {} }
 end
@@ -146,7 +148,7 @@ describe("an update of limits", function()
 
   it("is refused by its name where the kernel has no file for it", function()
     local ok, problem = limit.update(v1(), { blockIO = { weight = 50 } })
-    assert.same({ nil, "unsupported", "option 'io': write blkio.bfq.weight: no" },
+    assert.same({ nil, "unsupported", "option 'io': the kernel has no blkio.bfq.weight" },
       { ok, problem.kind, problem.message })
   end)
 
@@ -172,5 +174,36 @@ describe("an update of limits", function()
     group.at.v2 = "/c"
     assert.is_true(limit.update(group, { memory = { limit = 4096 } }))
     assert.same({ "memory.limit_in_bytes=4096" }, log)
+  end)
+end)
+
+describe("a limit of a box that is to be started", function()
+  -- The first write that these resources want, applied.
+  local function apply(group, version, resources, degrade)
+    group.resources, group.degrade, group.notes = resources, degrade, {}
+    return limit.apply(group, choice.writes_of(version, resources)[1])
+  end
+  local weight = { blockIO = { weight = 50 } }
+
+  it("for which the kernel has no file is told by its errno", function()
+    assert.same({ nil, "the kernel has no blkio.bfq.weight", ENOENT }, { apply(v1(), choice.v1, weight, {}) })
+    assert.same({ nil, "the kernel has no io.weight", ENOENT }, { apply(v2 "io", choice.v2, weight, { cpus = true }) })
+  end)
+
+  it("may be left out, which is noted once", function()
+    local group = v1()
+    assert.is_true(apply(group, choice.v1, weight, { io = true }))
+    assert.is_true(limit.apply(group, choice.writes_of(choice.v1, weight)[1])) -- a start that is begun anew
+    assert.same({ { what = "io", why = "not enforced: the kernel has no blkio.bfq.weight" } }, group.notes)
+    assert.same({}, group.limits)
+  end)
+
+  it("is a list of CPUs that the box has then: v2 takes those that are not there", function()
+    local group = v2 "cpuset"
+    assert.same({ nil, "/c/cpuset.cpus.effective: read back: it is 0-1", sys.EPROTO },
+      { apply(group, choice.v2, { cpu = { cpus = "7" } }, {}) })
+    files["/c/cpuset.cpus.effective"] = "7"
+    assert.is_true(apply(group, choice.v2, { cpu = { cpus = "7" } }, {}))
+    assert.equal("7", group.limits.cpuset.value)
   end)
 end)

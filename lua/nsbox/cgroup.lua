@@ -152,6 +152,7 @@ end
 
 --- What the keeper does should the caller be busy when so many CPU seconds are used up: a duty | nil, message, errno.
 function group:end_later(limit)
+  self.limits.cpu_time = { value = limit, by = self.at.v2 and "cgroup v2 cpu.stat" or "cgroup v1 cpuacct.usage" }
   local folder <close>, message, errno = sys.open(self.at.v2 or self.at.cpuacct, "rdonly,directory")
   if not folder then
     return nil, message, errno
@@ -227,13 +228,12 @@ local function ended(task)
     task.cgroup:kill()
   end
   task.usage = task.cgroup:usage()
-  local usage = task.usage
-  local total = (usage.user or 0) + (usage.sys or 0)
+  local used = task.cpu_time and task.cgroup:cpu_time() or 0 -- v1 counts user and sys in ticks, and this exactly
   if task.reason or task.how == "exit" and task.status == 0 then
     return
-  elseif task.cpu_time and total >= task.cpu_time and task.how == "signal" then
+  elseif task.cpu_time and used >= task.cpu_time and task.how == "signal" then
     task.reason = "cpu"
-  elseif (usage.oom_kills or 0) > 0 then
+  elseif (task.usage.oom_kills or 0) > 0 then
     task.reason = "oom"
   end
 end
@@ -274,11 +274,13 @@ local function must_of(writes)
   return list
 end
 
---- The cgroup of a box that is to be started; its limits are known once its steps are made.
-local function new(config, places_, id)
+--- The cgroup of a box that is to be started; its limits are known once its steps are made, and `notes`, a list, has
+-- what cannot be enforced then.
+local function new(config, places_, id, notes)
   local c = config.nsbox.cgroup
   return setmetatable({ at = c.at, writes = c.writes, must = must_of(c.writes), places = places_, id = id,
-    resources = config.linux.resources or {}, limits = {}, told = {} }, group_mt)
+    resources = config.linux.resources or {}, degrade = config.nsbox.degrade or {}, notes = notes, limits = {},
+    told = {} }, group_mt)
 end
 
 --- The cgroup of a box that runs, by its folders.

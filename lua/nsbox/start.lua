@@ -243,7 +243,7 @@ local function prepare(b, c, o)
   b.joins_pids = not b.is_pid1 and (o.namespaces.pid.path or o.namespaces.pid.fd) ~= nil
   b.notes = plan.notes(c)
   if c.nsbox.cgroup then
-    b.cgroup = cgroup.new(c, b.host.cgroups, b.id)
+    b.cgroup = cgroup.new(c, b.host.cgroups, b.id, b.notes)
     b.cpu_time = c.nsbox.cpu_time
     table.insert(b.at_end, 1, cgroup.ended)
   end

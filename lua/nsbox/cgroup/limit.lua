@@ -90,7 +90,9 @@ end
 -- What it says then | nil, message, errno.
 local function put(folder, row, text)
   local ok, message, errno = file.write(folder, row.file, text)
-  if not ok then
+  if errno == sys.ENOENT then
+    return nil, "the kernel has no " .. row.file, errno
+  elseif not ok then
     return nil, (message:gsub("^write:", "write " .. row.file .. ":")), errno
   end
   local read
@@ -103,7 +105,22 @@ local function put(folder, row, text)
   return read
 end
 
---- One write, read back, and told of: true | nil, message, errno.
+-- Whether what has no file here may stay unenforced, which is noted then. Swap comes with memory.
+local function may_lack(group, option, why)
+  if not group.degrade[option] and not (option == "swap" and group.degrade.memory) then
+    return false
+  end
+  why = "not enforced: " .. why
+  for _, note in ipairs(group.notes) do
+    if note.what == option and note.why == why then -- by a start that is begun anew
+      return true
+    end
+  end
+  table.insert(group.notes, { what = option, why = why })
+  return true
+end
+
+--- One write, read back, and told of: true | nil, message, errno (ENOENT: the kernel has no such file).
 local function apply(group, write)
   local row, text = fitting(group, write, group.resources)
   if not row then
@@ -112,7 +129,9 @@ local function apply(group, write)
     return attach_program(group, write)
   end
   local read, message, errno = put(group.at[write.where], row, text)
-  if not read then
+  if not read and errno == sys.ENOENT and may_lack(group, write.option, message) then
+    return true
+  elseif not read then
     return nil, message, errno
   end
   noted(group, write, row, read)

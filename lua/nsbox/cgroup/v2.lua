@@ -58,7 +58,9 @@ local rows = {
     end },
   { option = "cpu_weight", controller = "cpu", file = "cpu.weight",
     of = function(r) return r.cpu and text(weight_of(r.cpu.shares)) end },
-  { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", same = same.list, text = true,
+  -- a CPU that is not there is taken, and means none: what counts is what came of it
+  { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", read = "cpuset.cpus.effective", same = same.list,
+    text = true,
     of = function(r) return r.cpu and r.cpu.cpus end },
   { option = "pids", controller = "pids", file = "pids.max",
     of = function(r) return r.pids and text(r.pids.limit) end },

@@ -15,6 +15,13 @@ end
 
 -- ---- of the caller ----
 
+-- A file that this kernel, or this version of cgroups, has not.
+local lacking = { ENOENT = "unsupported" }
+
+local function instead(write)
+  return { ENOENT = ('leave it out, or degrade = { "%s" }'):format(write.option) }
+end
+
 local function make(box)
   local c = of(box)
   for _, where in ipairs(c and c.joins or {}) do
@@ -23,7 +30,7 @@ local function make(box)
   end
   for _, write in ipairs(c and c.writes or {}) do
     box.add { "cgroup_limit", write.where, write.file, write.text, side = "parent", kind = "limit",
-      why = write.option .. ": written, and read back" }
+      kinds = lacking, hint = instead(write), why = write.option .. ": written, and read back" }
   end
 end
 
