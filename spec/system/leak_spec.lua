@@ -94,7 +94,7 @@ end
 describe("nothing is left", function()
   it("after 100 boxes", function() plain(100) end)
   it("after 100 boxes and failures of all kinds", function() rounds(100) end)
-  it("of the memory of 90 boxes and failures #timing", function() memory(90, 180) end)
+  it("of the memory of 90 boxes and failures #timing", function() memory(150, 240) end)
   it("after 1,000 boxes #soak", function() plain(1000) end)
   it("after 1,000 boxes and failures of all kinds #soak", function() rounds(1000) end)
   it("of the memory of 810 boxes and failures #soak #timing", function() memory(180, 990) end)
