@@ -129,6 +129,18 @@ function group:oom_kills()
     or self.at.memory and file.field(self.at.memory, "memory.oom_control", "oom_kill")
 end
 
+-- What the kernel answers to a process that gets no more memory; without an errno it was killed.
+local lacks = { ENOMEM = true, E2BIG = true, ENOSPC = true, EAGAIN = true, ENOBUFS = true, EFAULT = true }
+local BATCH = 256 << 10 -- bytes that the kernel takes at a time, where there are so many
+
+--- Whether a start that failed, with an errno of this name or none, lacked memory that its limit did not give. (v1's
+-- failcnt stays 0 on Linux 6.18.)
+function group:lacked_memory(name)
+  local limit = self.limits.memory
+  local peak = limit and self:usage().memory_peak
+  return peak ~= nil and limit.value - peak < BATCH and (name == nil or lacks[name] == true)
+end
+
 local cpus -- that there are
 
 local function count_cpus()

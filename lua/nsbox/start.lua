@@ -217,7 +217,7 @@ local function keeper_died(b, err)
 end
 
 -- Below a keeper that dies, a start dies: nothing of the command has run then, and it is begun anew, once.
-local function start_process(b, c, o)
+local function start_twice(b, c, o)
   local made, err, errno = start_once(b, c)
   if made or not keeper_died(b, err) then
     return made, err, errno
@@ -229,6 +229,14 @@ local function start_process(b, c, o)
   made, err, errno = start_once(b, c)
   if not made and keeper_died(b, err) then
     err.hint = err.hint or "the keeper was killed, twice"
+  end
+  return made, err, errno
+end
+
+local function start_process(b, c, o)
+  local made, err, errno = start_twice(b, c, o)
+  if not made and b.cgroup and b.cgroup:lacked_memory(err.name) then
+    err.hint = "the box needed more memory than it may have: raise the option memory"
   end
   return made, err, errno
 end
