@@ -1,199 +1,293 @@
--- Limits: for each a program that breaks it, and what the cgroup's own files say of it.
+-- Each limit, a program that breaks it, and a proof from outside that it held: what the box's cgroup has counted.
+local assert = require "luassert"
 local box = require "spec.box"
 local helper = require "spec.helper"
+local limited = require "spec.limited"
 local nsbox = require "nsbox"
-local script = require "spec.script"
-local sys = require "nsbox.sys"
+local sys = nsbox.sys
+
 helper.leakcheck { settle = true, outside = true }
-setup(box.warm_cgroup)
+setup(limited.warm)
 
 local MIB = 1 << 20
-local GROW = "x=a; while :; do x=$x$x; done"
-local BUSY = "while :; do :; done"
+local run, started, says = limited.run, limited.started, limited.says
 
--- A run for which the caller needs a cgroup.
-local function run(cmd, opts, image)
-  local r, err = nsbox.run(image or "busybox", cmd, opts)
-  if not r and err.kind == "unsupported" then helper.skip("needs a cgroup: " .. err.message) end
-  return assert(r, tostring(err))
+-- Takes so many MiB at once.
+local function eat(n)
+  return ("dd if=/dev/zero of=/dev/null bs=%dM count=1 2>/dev/null"):format(n)
 end
 
-local function file_of(limit)
-  local version, name = limit.by:match "^cgroup (v[12]) (%S+)$"
-  return version, name
+local function has_swap()
+  return (helper.read "/proc/swaps" or ""):find "\n%S" ~= nil
 end
 
-describe("a limit of memory", function()
-  it("holds: the peak is below it, the kernel ends what wants more", function()
-    local r = run(GROW, { memory = "16M" })
-    assert.same({ "oom", "KILL", true }, { r.reason, r.signal, r.usage.oom_kills > 0 })
-    assert.is_true(r.usage.memory_peak <= 16 * MIB and r.usage.memory_peak > 4 * MIB)
-    assert.same({ 16 * MIB, 0 }, { r.limits.memory.value, r.limits.swap and r.limits.swap.value or 0 })
+describe("memory", function()
+  it("is what a hog gets at most, and then it is killed", function()
+    local r = run(eat(64), { memory = "16M" })
+    assert.same({ "oom", "KILL", 1 }, { r.reason, r.signal, r.usage.oom_kills })
+    assert.is_true(r.usage.memory_peak <= 16 * MIB and r.usage.memory_peak > 8 * MIB, r.usage.memory_peak)
+    assert.equal(16 * MIB, r.limits.memory.value)
   end)
 
-  it("tells of a child that was ended below a command that goes on", function()
-    local r = run({ "sh", "-c", "sh -c '" .. GROW .. "'; exit 0" }, { memory = "16M" })
-    assert.same({ "exit", 0, true }, { r.reason, r.code, r.usage.oom_kills > 0 })
-    r = run({ "sh", "-c", "sh -c '" .. GROW .. "'; exit 7" }, { memory = "16M" })
-    assert.same({ "oom", 7 }, { r.reason, r.code })
+  it("is the box's, as the kernel says while it runs", function()
+    local b = started(eat(64) .. "; echo eaten; sleep 100", { memory = "16M" })
+    assert(b:expect("eaten", helper.PATIENCE))
+    assert.equal(16 * MIB, tonumber(says(b, "memory.limit_in_bytes", "memory.max")))
+    assert.is_true(tonumber(says(b, "memory.max_usage_in_bytes", "memory.peak")) <= 16 * MIB)
+    assert.equal("1", says(b, "memory.oom_control", "memory.events"):match "oom_kill (%d+)")
+    assert.equal("running", b.state)
   end)
 
-  it("counts what is written to /dev/shm and, where it is memory, to the private layer", function()
-    local places = { "/dev/shm/x" }
-    if require("nsbox.probe").host().tmpfs_xattr.ok then places[2] = "/x" end
-    for _, path in ipairs(places) do
-      local r = run("dd if=/dev/zero of=" .. path .. " bs=1M count=60 2>/dev/null; echo $?", { memory = "24M" })
-      assert.same({ path, "137\n", true }, { path, r.stdout, r.usage.oom_kills > 0 })
+  it("tells of a child that was killed under a command that ends well", function()
+    local r = run(eat(64) .. "; exit 0", { memory = "16M" })
+    assert.same({ "exit", 0, true, 1 }, { r.reason, r.code, r.ok, r.usage.oom_kills })
+    r = run(eat(64) .. "; exit 3", { memory = "16M" })
+    assert.same({ "oom", 3, false }, { r.reason, r.code, r.ok })
+  end)
+
+  it("takes no swap unless it is given, where there is some", function()
+    if not has_swap() then
+      assert.is_true((run("true", { memory = "16M" }).limits.swap or { value = 0 }).value == 0)
+      return helper.skip "needs swap"
     end
+    assert.equal("oom", run(eat(24), { memory = "16M" }).reason)
+    local r = run(eat(24), { memory = "16M", swap = "16M" })
+    assert.same({ "exit", 0, 16 * MIB }, { r.reason, r.code, r.limits.swap.value })
+    assert.is_true(r.usage.memory_peak <= 16 * MIB)
+    assert.equal("oom", run(eat(48), { memory = "16M", swap = "16M" }).reason)
   end)
 
-  it("holds for all of a box: what is added to it, and a flood of output that nobody keeps", function()
-    local b <close> = nsbox.start("busybox", { "sleep", "100" }, { memory = "24M" })
-    if not b then helper.skip "needs a cgroup" end
-    local r = assert(b:exec(GROW))
-    assert.same({ "oom", "KILL" }, { r.reason, r.signal })
-    assert.is_true(b:stats().memory_peak <= 24 * MIB)
-    r = run({ "sh", "-c", "yes" }, { memory = "16M", max_output = "64K", overflow = "kill" })
-    assert.same({ "output", 65536 }, { r.reason, #r.stdout })
+  it("may be reserved", function()
+    local b = started({ "sleep", "100" }, { memory_reservation = "8M" })
+    assert.equal(tostring(8 * MIB), says(b, "memory.soft_limit_in_bytes", "memory.low"))
+    assert.equal(8 * MIB, b.limits.memory_reservation.value)
+    assert.is_nil(b.limits.memory)
+  end)
+
+  for what, path in pairs { ["the private layer"] = "/x", ["/dev/shm"] = "/dev/shm/x" } do
+    it("is taken by what is written to " .. what, function()
+      local fill = ("dd if=/dev/zero of=%s bs=1M count=40 2>/dev/null"):format(path)
+      local r = run(fill, { memory = "16M" })
+      assert.is_true(r.usage.memory_peak <= 16 * MIB)
+      -- a layer that has to be on a disk is written there
+      if path == "/x" and (r.usage.io_write or 0) >= 40 * MIB then return end
+      assert.same({ "oom", "KILL" }, { r.reason, r.signal })
+      assert.equal("exit", run(fill, { memory = "128M" }).reason)
+    end)
+  end
+
+  it("is not taken by a flood of output, which has a limit of its own", function()
+    local r = run("yes", { memory = "16M", max_output = "1M", overflow = "kill" })
+    assert.same({ "output", "KILL", MIB, 0 }, { r.reason, r.signal, #r.stdout, r.usage.oom_kills })
+    r = run("yes | head -c 4000000", { memory = "16M", max_output = "1M" })
+    assert.same({ "exit", MIB, true, 0 }, { r.reason, #r.stdout, r.truncated.stdout, r.usage.oom_kills })
+    assert.is_true(r.usage.memory_peak <= 16 * MIB)
   end)
 end)
 
-describe("a limit of processes", function()
-  it("holds against a fork bomb", function()
-    local r = run("f() { f | f & }; f; sleep 1", { pids = 25, timeout = 1, stop_timeout = 0.1 })
-    assert.equal(25, r.limits.pids.value)
-    assert.is_true((r.usage.pids_peak or 25) <= 25)
+describe("pids", function()
+  it("hold a fork bomb, and the host goes on", function()
+    -- the inner shell ends at a fork that fails; the outer one begins anew
+    local b = started("while :; do sh -c 'while :; do sleep 100 & done' 2>/dev/null; done", { pids = 20 })
+    local top = 0
+    box.eventually("the bomb fills its box", function()
+      top = math.max(top, tonumber(says(b, "pids.current")))
+      return tonumber(says(b, "pids.events"):match "max (%d+)") > 3
+    end)
+    assert.is_true(os.execute "true")
+    assert.is_true(assert(nsbox.run("busybox", { "true" })).ok)
+    top = math.max(top, tonumber(says(b, "pids.current")))
+    assert.is_true(top > 10 and top <= 20, top)
+    local r = assert(b:stop(0))
+    assert.equal("killed", r.reason)
+    assert.is_true((r.usage.pids_peak or 20) <= 20)
+    assert.equal(20, r.limits.pids.value)
+  end)
+
+  it("count what is added", function()
+    local b = started(false, { pids = 5 })
+    local p <close> = assert(b:spawn { "sleep", "100" })
+    assert.equal("2", says(b, "pids.current"))
+    assert.matches("can't fork", assert(b:exec("for i in 1 2 3 4 5; do sleep 0.1 & done")).stderr)
+    assert.equal("running", p.state)
   end)
 end)
 
-describe("a limit of CPU", function()
-  local SECONDS = 2
-
-  it("holds: half a CPU is used, and no more", function()
-    local r = run(BUSY .. " & " .. BUSY, { cpus = 0.5, timeout = SECONDS })
-    local used = (r.usage.user + r.usage.sys) / (r.usage.wall - r.usage.setup)
-    assert.is_true(used <= 0.55, ("%.2f CPUs"):format(used))
+describe("cpus", function()
+  local function burns(seconds)
+    local b = started("while :; do :; done & while :; do :; done", { cpus = 0.5 })
+    local before, used = sys.clock(), limited.cpu_count(b)
+    nsbox.sleep(seconds)
+    used = limited.cpu_count(b) - used
+    local share = used / (sys.clock() - before)
+    assert.is_true(used > 0 and share <= 0.55, share)
+    assert(b:kill())
+    local r = assert(b:wait(helper.PATIENCE))
     assert.is_true(r.usage.throttled > 0)
     assert.equal(0.5, r.limits.cpus.value)
-  end)
+  end
 
-  it("chooses the CPUs, and refuses those that there are not", function()
-    local r = run("grep Cpus_allowed_list /proc/self/status", { cpuset = "0" })
-    assert.same({ "0", "0" }, { r.stdout:match "%S+$" or r.stdout:match "(%d+)\n", r.limits.cpuset.value })
-    local bad, err = nsbox.run("busybox", { "true" }, { cpuset = "4000" })
-    assert.same({ nil, "limit" }, { bad, err.kind })
-    assert.matches("cpuset.cpus", tostring(err))
-  end)
+  it("are what a burner gets at most", function() burns(2) end)
+  it("are what a burner gets at most, for longer #soak", function() burns(5) end)
+end)
 
-  it("shares one by weight", function()
-    run({ "true" }, { cpuset = "0", cpu_weight = 5 })
-    local function start(weight) return assert(nsbox.start("busybox", BUSY, { cpuset = "0", cpu_weight = weight })) end
-    local heavy <close> = start(1000)
-    local light <close> = start(50)
-    local function used(b) return b:stats().user + b:stats().sys end
-    nsbox.sleep(0.5)
-    local before = { used(heavy), used(light) }
-    nsbox.sleep(SECONDS)
-    local most, least = used(heavy) - before[1], used(light) - before[2]
-    assert.is_true(most > 2 * least, ("%.2f and %.2f s"):format(most, least))
-    assert.same({ 1000, 50 }, { heavy.limits.cpu_weight.value, light.limits.cpu_weight.value })
+describe("cpu_weight", function()
+  it("shares a CPU", function()
+    local cpu = limited.first_cpu()
+    local heavy = started("while :; do :; done", { cpuset = cpu, cpu_weight = 1000 })
+    local light = started("while :; do :; done", { cpuset = cpu, cpu_weight = 100 })
+    local h, l = limited.cpu_count(heavy), limited.cpu_count(light)
+    nsbox.sleep(1)
+    h, l = limited.cpu_count(heavy) - h, limited.cpu_count(light) - l
+    assert.is_true(h > 2 * l, ("%g to %g"):format(h, l))
+    assert.same({ 1000, 100 }, { heavy.limits.cpu_weight.value, light.limits.cpu_weight.value })
   end)
 end)
 
-describe("a limit of CPU time", function()
-  it("ends all of a box when it is used up, by one process or by many", function()
-    local MANY = "while :; do sh -c 'i=0; while [ $i -lt 9999 ]; do i=$((i+1)); done'; done"
-    for _, cmd in ipairs { BUSY, BUSY .. " & " .. BUSY, MANY } do
-      local r = run(cmd, { cpu_time = 0.3, timeout = helper.PATIENCE })
-      assert.same({ "cpu", "KILL" }, { r.reason, r.signal })
-      local used = r.usage.user + r.usage.sys
-      assert.is_true(used >= 0.3 and used < 1.5, ("%.2f s"):format(used))
-    end
+describe("cpuset", function()
+  it("is where the box runs", function()
+    local cpu = limited.first_cpu()
+    local b = started({ "sleep", "100" }, { cpuset = cpu })
+    assert.equal(cpu, box.status(b.pid, "Cpus_allowed_list"))
+    assert.equal(cpu, b.limits.cpuset.value)
+    assert.equal("1\n", assert(b:exec("nproc")).stdout)
   end)
 
-  it("ends it while the script is busy elsewhere", function()
-    local b <close>, err = nsbox.start("busybox", BUSY, { cpu_time = 0.2 })
-    if not b then helper.skip("needs a cgroup: " .. err.message) end
-    local deadline = sys.clock() + helper.PATIENCE
-    local fd = b:pidfd()
-    while sys.poll({ { fd = fd, events = "in" } }, 0) == 0 and sys.clock() < deadline do sys.nanosleep(0.01) end
-    local r = b:wait(1)
-    assert.equal("cpu", r.reason)
-  end)
-
-  it("is not what ends a box that sleeps", function()
-    assert.equal("timeout", run({ "sleep", "100" }, { cpu_time = 0.2, timeout = 0.5 }).reason)
+  it("is refused where a CPU is not there", function()
+    local err = limited.refused({ cpuset = "1023" })
+    assert.same({ "limit", "cgroup_limit" }, { err.kind, err.call })
+    assert.matches("cpuset%.cpus", tostring(err))
   end)
 end)
 
-describe("a limit of I/O", function()
-  local DISK = "/dev/nsbox-scratch" -- of the virtual machine, with /scratch on it
+describe("cpu_time", function()
+  local BURN = "while :; do :; done"
 
-  it("holds for a disk", function()
-    if not sys.stat(DISK) then helper.skip("needs a disk " .. DISK) end
-    local path = ("/scratch/%d"):format(helper.pid)
-    local r = run(("dd if=/dev/zero of=%s bs=1M count=4 oflag=direct && rm %s"):format(path, path),
-      { io = { [DISK] = { wbps = "2M" } }, mounts = { "/scratch" }, timeout = helper.PATIENCE })
-    assert.same({ "exit", 0 }, { r.reason, r.code }, r.stderr)
-    assert.is_true(r.usage.wall - r.usage.setup > 1)
-    assert.is_true(r.usage.io_write >= 4 * MIB)
-    assert.matches("wbps=2097152", r.limits.io.value)
+  local function ends_by_cpu(r, limit)
+    assert.same({ "cpu", "KILL", limit }, { r.reason, r.signal, r.limits.cpu_time.value })
+    assert.is_true(r.usage.user + r.usage.sys > limit / 2) -- cgroup v1 counts these in ticks
+  end
+
+  it("ends one that burns", function()
+    local r = run(BURN, { cpu_time = 0.2 })
+    ends_by_cpu(r, 0.2)
+    assert.matches("used up its CPU time", tostring(r))
+  end)
+
+  it("is that of all processes together", function()
+    ends_by_cpu(run(("%s & "):format(BURN):rep(4) .. "wait", { cpu_time = 0.3 }), 0.3)
+  end)
+
+  it("counts those that have ended", function()
+    -- no process has much, and no more than two are there at a time
+    local short = "sh -c 'i=0; while [ $i -lt 500 ]; do i=$((i+1)); done'"
+    ends_by_cpu(run(("while :; do %s; done"):format(short), { cpu_time = 0.2 }), 0.2)
+  end)
+
+  it("counts what is added", function()
+    local b = started({ "sleep", "100" }, { cpu_time = 0.2 })
+    assert.equal("KILL", assert(b:exec(BURN)).signal)
+    ends_by_cpu(assert(b:wait(helper.PATIENCE)), 0.2)
+  end)
+
+  for what, pause in pairs {
+    ["a program that it runs"] = function() os.execute "sleep 0.1" end,
+    ["what is no wait of nsbox's"] = function() sys.nanosleep(0.02) end,
+  } do
+    it("is kept while the script is busy with " .. what, function()
+      local b = started(BURN, { cpu_time = 0.2 })
+      local pid, deadline = b.pid, sys.clock() + helper.PATIENCE
+      while (box.status(pid, "State") or "Z"):sub(1, 1) ~= "Z" do
+        assert(sys.clock() < deadline, "it goes on")
+        pause()
+      end
+      ends_by_cpu(assert(b:wait(helper.PATIENCE)), 0.2)
+    end)
+  end
+
+  it("and timeout: what comes first", function()
+    assert.equal("timeout", run(BURN, { cpu_time = 1000, timeout = 0.2, stop_timeout = 0 }).reason)
+    assert.equal("timeout", run("sleep 100", { cpu_time = 0.2, timeout = 0.3, stop_timeout = 0 }).reason)
+    assert.equal("cpu", run(BURN, { cpu_time = 0.2, timeout = 1000 }).reason)
   end)
 end)
 
-describe("limits", function()
-  local ALL = { memory = "64M", swap = "1M", memory_reservation = "16M", cpus = 1.5, cpu_weight = 200, cpuset = "0",
-    pids = 50, cpu_time = 10 }
+describe("io", function()
+  local DISK = "/dev/nsbox-scratch"
 
-  it("are told, each with the file that has it", function()
-    local r = run({ "true" }, ALL)
-    for name, value in pairs { memory = 64 * MIB, memory_reservation = 16 * MIB, cpus = 1.5, cpu_weight = 200,
-      cpuset = "0", pids = 50 } do
-      assert.equal(value, r.limits[name].value, name)
-      assert.is_truthy(file_of(r.limits[name]), name)
+  it("is set for a disk, and read back", function()
+    local disk = limited.disk()
+    local r = run("true", { io = { [disk] = { rbps = "1M", wbps = "4M", wiops = 100 } } })
+    for _, n in ipairs { 1 << 20, 4 << 20, 100 } do
+      assert.truthy(r.limits.io.value:find(tostring(n), 1, true), r.limits.io.value)
     end
-    assert.same({ "exit", 0 }, { r.reason, r.code })
+    assert.matches("^" .. disk, r.limits.io.value)
   end)
 
-  it("go with every kind of box", function()
-    run({ "true" }, { pids = 50 })
-    for _, opts in ipairs { { init = true }, { tty = true }, { namespaces = { cgroup = false } },
-      { namespaces = { pid = false } }, { userns = "keep-id" }, { userns = "single" }, { read_only = true } } do
-      opts.pids, opts.memory = 50, "64M"
-      local r = run({ "sh", "-c", "echo out; exit 3" }, opts)
-      assert.same({ "exit", 3, 50 }, { r.reason, r.code, r.limits.pids.value })
+  it("is refused for a disk that is not there", function()
+    local none = { ["4000:1000"] = { rbps = "1M" } }
+    assert.same({ "limit", "ENODEV" }, { limited.refused({ io = none }, "kind", "name") })
+  end)
+
+  it("has a weight where the kernel has, and is refused elsewhere", function()
+    local r, err = nsbox.run("busybox", { "true" }, { io = { weight = 50 } })
+    if r then return assert.matches("weight", r.limits.io.by) end
+    assert.equal("unsupported", err.kind, tostring(err))
+    r = assert(nsbox.run("busybox", { "true" }, { io = { weight = 50 }, degrade = { "io" } }))
+    assert.same({ "io", nil }, { limited.notes(r), r.limits.io })
+  end)
+
+  it("slows what reads and writes a disk", function()
+    if not sys.stat(DISK) then helper.skip("needs a disk to write to: " .. DISK) end
+    local file = "/scratch/" .. box.marker()
+    helper.cleanup(function() os.remove(file) end)
+    local function dd(words, limits)
+      local r = run("dd " .. words, { mounts = { "/scratch" }, io = { [DISK] = limits }, timeout = 600 }, "host")
+      assert(r:check())
+      return r
     end
-    assert.equal(0, run({ "true" }, { pids = 50, workdir = "/" }, "host").code)
-    assert.same({ true, 5 }, { nsbox.call("busybox", function() return 5 end, { memory = "256M", pids = 50 }) })
+    -- two seconds' worth each
+    local r = dd(("if=/dev/zero of=%s bs=1M count=8 oflag=direct"):format(file), { wbps = "4M" })
+    assert.is_true(r.usage.wall > 1.5 and r.usage.io_write >= 8 * MIB, tostring(r.usage.wall))
+    r = dd(("if=%s of=/dev/null bs=1M count=8 iflag=direct"):format(file), { rbps = "4M" })
+    assert.is_true(r.usage.wall > 1.5 and r.usage.io_read >= 8 * MIB, tostring(r.usage.wall))
+    r = dd(("if=/dev/zero of=%s bs=4k count=60 oflag=direct conv=notrunc"):format(file), { wiops = 30 })
+    assert.is_true(r.usage.wall > 1.5, tostring(r.usage.wall))
+  end)
+end)
+
+describe("hugetlb", function()
+  it("is set for a size of pages, and read back", function()
+    local kib = (helper.names "/sys/kernel/mm/hugepages"[1] or ""):match "hugepages%-(%d+)kB"
+    if not kib then helper.skip "needs huge pages" end
+    local b = started({ "sleep", "100" }, { hugetlb = { [kib .. "K"] = kib * 2048 } })
+    assert.equal(kib * 2048, b.limits.hugetlb.value)
+    assert.equal(tostring(kib * 2048), says(b, b.limits.hugetlb.by:match "hugetlb%.%S+"))
+  end)
+end)
+
+describe("cgroup", function()
+  local v1 = require("spec.hierarchy").own "memory" ~= nil
+
+  it("writes a key, and tells of it", function()
+    local key, value = v1 and "memory.swappiness" or "memory.high", v1 and "10" or tostring(8 * MIB)
+    local b = started({ "sleep", "100" }, { cgroup = { [key] = value } })
+    assert.equal(value, says(b, key))
+    assert.same({ value = key .. " = " .. value, by = ("cgroup %s %s"):format(v1 and "v1" or "v2", key) },
+      b.limits.cgroup)
   end)
 
-  it("that are raw keys are the kernel's to judge", function()
-    local r, err = nsbox.run("busybox", { "true" }, { cgroup = { ["memory.high"] = "32M" } })
-    if r then
-      assert.matches("memory.high = 33554432", r.limits.cgroup.value)
-      r, err = nsbox.run("busybox", { "true" }, { cgroup = { ["memory.high"] = "much" } })
-    end
-    assert.is_nil(r)
-    assert.is_true(err.kind == "limit" or err.kind == "unsupported", tostring(err))
-    assert.matches("memory.high", tostring(err))
+  it("is unsupported with a key that the kernel has not", function()
+    local key = v1 and "memory.high" or "memory.swappiness"
+    local err = limited.refused({ cgroup = { [key] = "10" } })
+    assert.same({ "unsupported", "ENOENT" }, { err.kind, err.name })
+    assert.equal('leave it out, or degrade = { "cgroup" }', err.hint)
+    assert.truthy(tostring(err):find("the kernel has no " .. key, 1, true))
+    local r = run("true", { cgroup = { [key] = "10" }, degrade = { "cgroup" } })
+    assert.same({ "cgroup", nil }, { limited.notes(r), r.limits.cgroup })
   end)
 
-  it("that a caller cannot have are refused, with the reason and what to do, or left out when they may be", function()
-    if nsbox.run("busybox", { "true" }, { memory = "64M" }) then helper.skip "needs a caller without cgroups" end
-    local _, err = nsbox.run("busybox", { "true" }, { memory = "64M" })
-    assert.equal("unsupported", err.kind)
-    assert.matches("option 'memory' cannot be enforced: .+", err.message)
-    assert.matches('; or degrade = { "memory" }$', err.hint)
-    local r = assert(nsbox.run("busybox", { "true" }, { memory = "64M", degrade = { "memory" } }))
-    local why
-    for _, note in ipairs(r.notes) do why = note.what == "memory" and note.why or why end
-    assert.matches("^not enforced: ", why)
-    assert.is_nil(r.limits.memory)
-  end)
-
-  it("are gone with the script that asked for them", function()
-    run({ "true" }, { pids = 50 })
-    script.succeeds [[
-      for i = 1, 3 do assert(nsbox.run("busybox", { "true" }, { pids = 50, memory = "64M" })) end]]
+  it("is refused with a value that the kernel does not take", function()
+    assert.same({ "limit", "EINVAL" }, { limited.refused({ cgroup = { ["pids.max"] = "-7" } }, "kind", "name") })
   end)
 end)
