@@ -262,7 +262,9 @@ describe("the keeper", function()
 
   it("refuses what it could not see to: a timeout is kept, or the start fails", function()
     local hard = helper.read "/proc/self/limits":match "Max open files +%S+ +(%d+)"
-    if not helper.root() and tonumber(hard) < 6000 then helper.skip "needs 6000 descriptors: with fewer the keeper loses duties, which is not mended yet" end
+    if not helper.root() and tonumber(hard) < 6000 then
+      helper.skip "needs 6000 descriptors: with fewer the keeper loses duties, which is not mended yet"
+    end
     script.succeeds [[
       assert(sys.setrlimit("nofile", 6000, 6000)) -- the keeper has a descriptor of each, too
       local keeper = require "nsbox.keeper"
