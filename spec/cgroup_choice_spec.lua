@@ -100,6 +100,34 @@ describe("limits are enforced", function()
   end)
 end)
 
+describe("a box with an id of the caller's", function()
+  local function joins(machine, resources)
+    return table.concat(assert(choice.choose(resources, nil, machine, {}, true)).joins, " ")
+  end
+
+  it("joins a cgroup wherever there can be one, also without limits", function()
+    assert.equal("freezer blkio cpu cpuacct cpuset devices hugetlb memory pids", joins(machines.v1, {}))
+    assert.equal("freezer blkio cpu cpuacct cpuset devices memory pids v2", joins(machines.hybrid, PIDS))
+    assert.equal("", joins(machines["v1 of others"], {}))
+    assert.equal("v2", joins({ v1 = {}, v2 = { why = "it has processes", fix = "", bare = "/c/own" } }, {}))
+    assert.equal("pids", joins({ v1 = { pids = { why = "", fix = "", bare = "/c/pids" } } }, {}))
+  end)
+
+  it("has limits that count, or none", function()
+    assert.is_true(choice.choose(PIDS, nil, machines.v1, {}, true).counts)
+    assert.is_nil(choice.choose({}, nil, machines.v1, {}, true).counts)
+  end)
+
+  it("has no limit of io on v1, which it could change", function()
+    for _, resources in ipairs { { blockIO = { weight = 100 } }, { unified = { ["blkio.bfq.weight"] = "5" } } } do
+      local chosen, problem = choice.choose(resources, nil, machines.v1, {}, true)
+      assert.is_nil(chosen)
+      assert.matches("which such a box can change", problem.why)
+    end
+    assert.truthy(choice.choose({ blockIO = { weight = 100 } }, nil, machines.v2, {}, true))
+  end)
+end)
+
 describe("a limit that cannot be enforced", function()
   local NOT_MOUNTED = "no cgroup file system with the controller is mounted"
   local MOUNT = "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or boot Linux with the controller enabled"

@@ -64,7 +64,7 @@ local function v1(more)
   files = { ["/m/memory.limit_in_bytes"] = "8192", ["/m/memory.memsw.limit_in_bytes"] = "8192", ["/p/pids.max"] = "max",
     ["/b/blkio.throttle.read_bps_device"] = "8:16 7", ["/b/blkio.throttle.write_bps_device"] = "" }
   for path, text in pairs(more or {}) do files[path] = text end
-  return { at = { memory = "/m", pids = "/p", blkio = "/b" }, limits = {}, told = {} }
+  return { at = { memory = "/m", pids = "/p", blkio = "/b" }, counts = true, limits = {}, told = {} }
 end
 
 local function v2(controllers, more)
@@ -72,7 +72,7 @@ local function v2(controllers, more)
     ["/c/pids.max"] = "max", ["/c/cpu.max"] = "max 100000", ["/c/io.max"] = "", ["/c/cpuset.cpus"] = "",
     ["/c/cpuset.cpus.effective"] = "0-1" }
   for path, text in pairs(more or {}) do files[path] = text end
-  return { at = { v2 = "/c" }, limits = {}, told = {} }
+  return { at = { v2 = "/c" }, counts = true, limits = {}, told = {} }
 end
 
 local function memory(bytes, swap)

@@ -332,6 +332,7 @@ function helper.warm()
   if warm then return end
   local result, err = require("nsbox").run("busybox", { "true" })
   warm = assert(result, "the first box did not start: " .. tostring(err))
+  require("nsbox").run("busybox", { "true" }, { userns = "host" }) -- root's: this caller's cgroups
 end
 
 local outside

@@ -62,6 +62,7 @@ function limited.says(b, ...)
     local folder = limited.folder_with(b, name)
     if folder then
       local members = "\n" .. helper.read(folder .. "/cgroup.procs")
+        .. (helper.read(folder .. "/box/cgroup.procs") or "")
       assert.truthy(members:find(("\n%d\n"):format(b.pid), 1, true), "the box is not in " .. folder)
       return (helper.read(folder .. "/" .. name):gsub("\n$", ""))
     end

@@ -109,7 +109,10 @@ describe("misuse of limits", function()
     { { cgroup = { ["memory.high"] = true } }, "got true" },
     { { cgroup = { ["cgroup.procs"] = 0 } }, "must not have cgroup.procs: it says who is in the group" },
     { { cgroup = { ["cgroup.threads"] = 0 } }, "must not have" }, { { cgroup = { ["cgroup.kill"] = 1 } }, "box:kill" },
-    { { cgroup = { ["cgroup.freeze"] = 1 } }, "box:pause" }, { { cgroup = { ["cgroup.type"] = "threaded" } }, "hold" },
+    { { cgroup = { ["cgroup.freeze"] = 1 } }, "box:pause" },
+    { { cgroup = { ["freezer.state"] = "FROZEN" } }, "must not have freezer.state: box:kill and box:pause write it" },
+    { { cgroup = { ["freezer.self_freezing"] = 1 } }, "must not have freezer.self_freezing" },
+    { { cgroup = { ["cgroup.type"] = "threaded" } }, "hold" },
     { { cgroup = { ["cgroup.subtree_control"] = "+cpu" } }, "cannot hand controllers on" },
 
     { { cgroup_parent = "mine" }, "must be an absolute path inside the cgroup hierarchy such as \"/mine/tests\"" },

@@ -6,6 +6,7 @@ local choice = require "nsbox.cgroup.choice"
 local file = require "nsbox.cgroup.file"
 local keeper = require "nsbox.keeper"
 local kill = require "nsbox.cgroup.kill"
+local leaf = require "nsbox.cgroup.leaf"
 local limits = require "nsbox.cgroup.limit"
 local owner = require "nsbox.cgroup.owner"
 local proc = require "nsbox.probe.file"
@@ -52,31 +53,71 @@ local function prepare(where, place, parent, must)
   return true
 end
 
--- A step of the caller: a descriptor of the box's cgroup | nil, message, errno.
-function group:make(where)
-  if self.at[where] then -- a start that is begun anew
-    return sys.open(self.at[where], "path,directory")
+-- Several controllers of v1 may be mounted together: one makes it, each prepares it.
+local function make_one(self, where, path)
+  local ok, message, errno = true, nil, nil
+  if not self.made[path] then
+    ok, message, errno = sys.mkdir(path, "0755")
+    self.made[path] = ok
   end
+  if ok and where ~= "v2" then
+    ok, message, errno = v1.prepare(where, path)
+  end
+  return ok, message, errno
+end
+
+-- Who is born in a frozen cgroup, or joins one, does not come to its exec.
+local function can_run(self, where)
+  if (where == "v2" or where == "freezer") and self:is_frozen() then
+    return nil, ("a cgroup above %s is frozen"):format(self.at[where]), sys.EBUSY
+  end
+  return true
+end
+
+local function make(self, where)
   local place = where == "v2" and self.places.v2 or self.places.v1[where]
-  local parent, message, errno = owner.of(place.folder)
+  local parent, message, errno = owner.of(place.folder or place.bare)
   if not parent then
     return nil, message, errno
   end
-  local ok
-  ok, message, errno = prepare(where, place, parent, self.must)
+  local ok = true
+  if where ~= "v2" or self.counts then
+    ok, message, errno = prepare(where, place, parent, self.must)
+  end
   if not ok then
     return nil, message, errno
   end
   local path = parent .. "/" .. self.id
-  ok, message, errno = sys.mkdir(path, "0755")
-  if not ok then
-    return nil, message, errno
-  end
   self.at[where] = path
-  if where ~= "v2" then
+  local inner = leaf.of(self, where)
+  for _, folder in ipairs { path, inner ~= path and inner or nil } do
+    ok, message, errno = make_one(self, where, folder)
+    if not ok then
+      return nil, message, errno
+    end
+  end
+  return can_run(self, where)
+end
+
+-- A step of the caller: a descriptor of the cgroup that the box joins | nil, message, errno.
+function group:make(where)
+  if not self.at[where] then -- else a start that is begun anew
+    local ok, message, errno = make(self, where)
+    if not ok then
+      return nil, message, errno
+    end
+  end
+  return sys.open(leaf.of(self, where), "path,directory")
+end
+
+--- A step of the caller, for a process that is added to a box with a leaf: a descriptor of the leaf of such processes,
+-- made at first need | nil, message, errno (ENOENT: the box is gone).
+local function added(where, path)
+  local ok, message, errno = sys.mkdir(path, "0755")
+  if ok and where ~= "v2" then
     ok, message, errno = v1.prepare(where, path)
   end
-  if not ok then
+  if not ok and errno ~= sys.EEXIST then
     return nil, message, errno
   end
   return sys.open(path, "path,directory")
@@ -110,6 +151,9 @@ end
 
 --- The fields of Result.usage that are known now.
 function group:usage()
+  if not self.counts then
+    return {}
+  end
   local found = v1.usage(self.at)
   for name, value in pairs(self.at.v2 and v2.usage(self.at.v2) or {}) do
     found[name] = value -- its clocks are finer
@@ -126,7 +170,7 @@ end
 --- How many processes the kernel has killed for want of memory, or nil.
 function group:oom_kills()
   return self.at.v2 and file.field(self.at.v2, "memory.events", "oom_kill")
-    or self.at.memory and file.field(self.at.memory, "memory.oom_control", "oom_kill")
+    or self.at.memory and v1.oom_kills(self.at.memory)
 end
 
 -- What the kernel answers to a process that gets no more memory; without an errno it was killed.
@@ -172,11 +216,6 @@ function group:end_later(limit)
   return keeper.cpu_later(folder, limit, group.cpus())
 end
 
---- A folder by which all of its processes can be reached.
-function group:folder()
-  return self.at.v2 or self.at.freezer or select(2, next(self.at))
-end
-
 -- ---- freezing ----
 
 --- Whether it can be frozen.
@@ -211,26 +250,34 @@ end
 
 -- ---- its end ----
 
+-- The folder by which all of its processes can be reached: of v1's freezer, for what that holds does not die.
+local function first_of(self)
+  return self.at.freezer and "freezer" or self.at.v2 and "v2" or next(self.at)
+end
+
+-- What is to be removed, in this order.
+local function folders_of(self)
+  local first = first_of(self)
+  local list = first and leaf.all(self, first) or {}
+  for where in pairs(self.at) do
+    local more = where ~= first and leaf.all(self, where) or {}
+    table.move(more, 1, #more, #list + 1, list)
+  end
+  return list
+end
+
 --- SIGKILL to all of its processes.
 function group:kill()
-  local folder = self:folder()
-  if folder then
-    kill.kill(folder)
+  local first = first_of(self)
+  if first then
+    kill.kill(self.at[first])
   end
 end
 
 --- Kills what is left and removes the cgroup: true | nil, message, errno, and then the keeper will. Any number of
 -- times.
 function group:remove()
-  local first = self.at.v2 or self.at.freezer
-  local folders = { first }
-  for _, path in pairs(self.at) do
-    folders[#folders + 1] = path ~= first and path or nil
-  end
-  if not folders[1] then
-    return true
-  end
-  return kill.finish(folders, sys.clock() + REMOVE)
+  return kill.finish(folders_of(self), sys.clock() + REMOVE)
 end
 
 --- For a task that has ended: what it used, and whether the kernel, or its CPU time, has ended it. What shares the
@@ -275,6 +322,18 @@ local function places(parent, may_move)
   return found
 end
 
+local own = {}
+
+--- The same for a box that asks for no limits, without a look at every file system for each start: at those that there
+-- were when the caller came to be where it is.
+local function own_places()
+  local at, euid = proc.read "/proc/self/cgroup", sys.geteuid()
+  if own.at ~= at or own.euid ~= euid then
+    own = { at = at, euid = euid, places = tree.places_for() }
+  end
+  return own.places
+end
+
 local function must_of(writes)
   local list = {}
   for _, write in ipairs(writes) do
@@ -290,14 +349,14 @@ end
 -- what cannot be enforced then.
 local function new(config, places_, id, notes)
   local c = config.nsbox.cgroup
-  return setmetatable({ at = c.at, writes = c.writes, must = must_of(c.writes), places = places_, id = id,
-    resources = config.linux.resources or {}, degrade = config.nsbox.degrade or {}, notes = notes, limits = {},
-    told = {} }, group_mt)
+  return setmetatable({ at = c.at, leaf = c.leaf, counts = c.counts, writes = c.writes, must = must_of(c.writes),
+    made = {}, places = places_, id = id, resources = config.linux.resources or {},
+    degrade = config.nsbox.degrade or {}, notes = notes, limits = {}, told = {} }, group_mt)
 end
 
---- The cgroup of a box that runs, by its folders.
-local function of(at)
-  return setmetatable({ at = at, limits = {}, told = {}, resources = {} }, group_mt)
+--- The cgroup of a box that runs, by config.nsbox.cgroup.
+local function of(c)
+  return setmetatable({ at = c.at, leaf = c.leaf, counts = c.counts, limits = {}, told = {}, resources = {} }, group_mt)
 end
 
-return { places = places, new = new, of = of, ended = ended }
+return { places = places, own_places = own_places, added = added, new = new, of = of, ended = ended }

@@ -6,6 +6,7 @@ local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local idrows = require "nsbox.idrows"
 local ids = require "nsbox.config.ids"
+local leaf = require "nsbox.cgroup.leaf"
 local limits_ = require "nsbox.config.limits"
 local process = require "nsbox.config.process"
 local resources = require "nsbox.config.resources"
@@ -281,6 +282,10 @@ local function has_namespace(c, kind)
   return false
 end
 
+local function of_running(c)
+  return c and { joins = c.joins, writes = {}, at = c.at, counts = c.counts, leaf = c.leaf and leaf.ADDED }
+end
+
 --- The configuration of a process that is added to a box: of the box's configuration `box` the namespaces and
 -- protections, and the main process's environment, working directory and so on where the options name none; `user` as
 -- users.lua resolved it. Returns config | nil, err, errno (kind unsupported).
@@ -301,7 +306,7 @@ local function joining(verb, box, o, cmd, host, user)
     nsbox = { affinity = o.affinity or box.nsbox.affinity, fds = fd_numbers(o.fds),
       call = verb == "box:call" or nil, become = box.nsbox.become, setgroups = box.nsbox.setgroups,
       sealed = sealed(verb, host, box.nsbox.shift),
-      cgroup = box.nsbox.cgroup and { joins = box.nsbox.cgroup.joins, writes = {}, at = box.nsbox.cgroup.at } } }
+      cgroup = of_running(box.nsbox.cgroup) } }
 end
 
 return { config = config, joining = joining, has_namespace = has_namespace, default_path = process.default_path }

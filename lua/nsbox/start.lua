@@ -65,8 +65,11 @@ local function describe(verb, name, cmd, opts, host, id, ids_of)
   if not img then
     return nil, err, errno
   end
+  host.exposed = ids.has_callers(o, host)
   if limits.needs_cgroup(o) then
     host.cgroups = host.cgroups or cgroup.places(o.cgroup_parent, verb ~= "explain")
+  elseif host.exposed then
+    host.cgroups = cgroup.own_places()
   end
   ok, err, errno = find_ids(o, host, ids_of)
   if not ok then

@@ -1,6 +1,7 @@
 -- box/join.lua: one more process in a running box: exec and spawn, from their arguments to a task.
 
 local attributes = require "nsbox.plan.attributes"
+local cgroup = require "nsbox.cgroup"
 local config = require "nsbox.config"
 local keeper = require "nsbox.keeper"
 local launch = require "nsbox.launch"
@@ -49,6 +50,7 @@ local function launched(b, box, c)
   local _ <close> = init ~= true and init or nil
   return launch.run {
     plan = plan.joining_of(c, b.host), params = params, verb = b.verb, inputs = inputs, config = c,
+    calls = { cgroup_added = cgroup.added },
     barriers = { terminal = function(fd) b.terminal = fd end },
     born = not box.is_pid1 and start.born_of(b) or nil,
     hidden = true, -- the box sees this process, whose memory is the caller's until it has exec'ed

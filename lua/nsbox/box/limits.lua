@@ -18,7 +18,7 @@ local function group_of(task)
     return task.cgroup
   end
   local c = task.config and task.config.nsbox.cgroup
-  return c and cgroup.of(c.at)
+  return c and cgroup.of(c)
 end
 
 -- ---- stats ----
@@ -74,7 +74,7 @@ end
 
 --- Changes limits of a box of this process: true | nil, problem as of cgroup/limit.lua.
 local function change(task, wanted)
-  local done, problem = (group_of(task) or cgroup.of {}):update(wanted)
+  local done, problem = (group_of(task) or cgroup.of { at = {} }):update(wanted)
   if done then
     task.config.linux.resources = resources.merged(task.config.linux.resources, wanted)
   end

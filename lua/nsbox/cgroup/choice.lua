@@ -77,9 +77,15 @@ local function v2_place(places, controller)
   return "v2"
 end
 
+local NOT_ABOVE = { why = "an id of the box is the caller's, and cgroup v1 limits io of the box's own cgroup alone, "
+  .. "which such a box can change", fix = 'give it other ids (as root userns = "auto", else uid_map)' }
+
 -- Where an option is enforced: a controller of v1, "v2" | nil, { why =, fix = }.
-local function place_of(places, option, resources)
+local function place_of(places, option, resources, exposed)
   local at = places.v1[option.v1]
+  if at and at.folder and exposed and option.v1 == "blkio" then
+    return nil, NOT_ABOVE
+  end
   if at and at.folder and option.program then
     local writes, why = devices.writes(resources.devices)
     return writes and option.v1, { why = why, fix = "name the devices in another way" }
@@ -93,6 +99,14 @@ local function place_of(places, option, resources)
   return where, problem
 end
 
+-- A box that has an id of the caller's leaves the caller's cgroups, and those of its other boxes, out of its sight.
+local function hide(places, joins)
+  for name, at in pairs(places.v1) do
+    joins[name] = joins[name] or (at.folder or at.bare) and true or nil
+  end
+  joins.v2 = joins.v2 or places.v2 and (places.v2.folder or places.v2.bare) and true or nil
+end
+
 local function base_joins(places, joins)
   for name in pairs(v1.accounts) do
     joins[name] = joins[name] or places.v1[name] and places.v1[name].folder and true or nil
@@ -104,7 +118,7 @@ local function base_joins(places, joins)
   end
 end
 
-local function raw_writes(places, unified, chosen)
+local function raw_writes(places, unified, chosen, exposed)
   local keys = {}
   for key in pairs(unified or {}) do
     keys[#keys + 1] = key
@@ -112,7 +126,8 @@ local function raw_writes(places, unified, chosen)
   table.sort(keys)
   for _, key in ipairs(keys) do
     local controller = key:match "^[^.]+"
-    local where, problem = place_of(places, { v1 = controller, v2 = controller == "cgroup" and "" or controller })
+    local where, problem = place_of(places, { v1 = controller, v2 = controller == "cgroup" and "" or controller },
+      nil, exposed)
     if not where then
       return nil, { why = ("%s: %s"):format(key, problem.why), fix = problem.fix }
     end
@@ -143,9 +158,10 @@ local function refusal(option, problem)
 end
 
 --- For OCI resources and a limit of CPU time, or nil: { joins = list of controllers of v1 and "v2", writes = list,
--- left_out = list of { option =, why =, fix = } }, joins empty where nothing can be enforced | nil, the first such
--- refusal of an option that is not in the set `degrade`.
-local function choose(resources, cpu_time, places, degrade)
+-- left_out = list of { option =, why =, fix = }, counts = limits or counts are asked for, and there are some }
+-- | nil, the first such refusal of an option that is not in the set `degrade`. exposed: an id of the box is the
+-- caller's; it joins a cgroup wherever it can then.
+local function choose(resources, cpu_time, places, degrade, exposed)
   local of = { v1 = by_option(writes_of(v1, resources)), v2 = by_option(writes_of(v2, resources)) }
   local chosen = { joins = {}, writes = {}, left_out = {} }
   local enforced, joins = resources.unified ~= nil, {}
@@ -161,7 +177,7 @@ local function choose(resources, cpu_time, places, degrade)
     local asked = option.name == "cpu_time" and cpu_time or of.v1[option.name] or of.v2[option.name]
     local where, problem
     if asked then
-      where, problem = place_of(places, option, resources)
+      where, problem = place_of(places, option, resources, exposed)
     end
     local writes = where and of[where == "v2" and "v2" or "v1"][option.name] or {}
     if where then
@@ -173,7 +189,7 @@ local function choose(resources, cpu_time, places, degrade)
     end
     table.move(writes, 1, #writes, #chosen.writes + 1, chosen.writes)
   end
-  local ok, problem = raw_writes(places, resources.unified, chosen.writes)
+  local ok, problem = raw_writes(places, resources.unified, chosen.writes, exposed)
   local stop = not ok and refuse("cgroup", problem)
   if stop then
     return nil, stop
@@ -183,6 +199,10 @@ local function choose(resources, cpu_time, places, degrade)
       joins[write.where] = true
     end
     base_joins(places, joins)
+    chosen.counts = true
+  end
+  if exposed then
+    hide(places, joins)
   end
   chosen.joins = sorted(joins)
   return chosen

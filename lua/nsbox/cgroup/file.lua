@@ -60,9 +60,12 @@ function file.words(folder, name)
   return set
 end
 
---- The cgroups right below one, by name.
+--- The cgroups right below one, by name. Each is a link to it, of which two are its own.
 function file.children(folder)
-  local list = {}
+  local list, own = {}, sys.stat(folder)
+  if not own or own.nlink <= 2 then
+    return list
+  end
   for _, name in ipairs(sys.readdir(folder) or {}) do
     local stat = sys.lstat(folder .. "/" .. name)
     if stat and stat.type == "dir" then

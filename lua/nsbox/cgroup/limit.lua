@@ -87,9 +87,38 @@ local function attach_program(group, write)
   return true
 end
 
+-- v1: one below has no CPU that the one above has not, at no time. What is below is the caller's own, see leaf.lua.
+local function write_below(folder, row, text)
+  local ok, message, errno = true, nil, nil
+  local names = file.children(folder)
+  local old = names[1] and file.read(folder, row.file)
+  if old then
+    file.write(folder, row.file, old .. "," .. text)
+  end
+  for _, name in ipairs(names) do
+    if ok then
+      ok, message, errno = file.write(folder .. "/" .. name, row.file, text)
+    end
+  end
+  if not ok then
+    file.write(folder, row.file, old)
+  end
+  return ok, message, errno
+end
+
+local function write_to(folder, row, text)
+  if row.below then
+    local ok, message, errno = write_below(folder, row, text)
+    if not ok then
+      return nil, message, errno
+    end
+  end
+  return file.write(folder, row.file, text)
+end
+
 -- What it says then | nil, message, errno.
 local function put(folder, row, text)
-  local ok, message, errno = file.write(folder, row.file, text)
+  local ok, message, errno = write_to(folder, row, text)
   if errno == sys.ENOENT then
     return nil, "the kernel has no " .. row.file, errno
   elseif not ok then
@@ -142,8 +171,8 @@ end
 
 local function missing(group, option)
   return { kind = "unsupported", hint = ("start it with %s"):format(option),
-    message = ("option '%s' cannot be changed: %s"):format(option, next(group.at) == nil and "the box has no cgroup"
-      or "the box has no cgroup of its controller") }
+    message = ("option '%s' cannot be changed: %s"):format(option, group.counts
+      and "the box has no cgroup of its controller" or "the box has no cgroup") }
 end
 
 -- The writes that change these: v1's where the box is in the controller, else v2's | nil, problem.
@@ -154,7 +183,7 @@ local function placed(group, resources)
     for _, write in ipairs(choice.writes_of(version, resources)) do
       local option = write.option
       options[#options + 1] = option
-      if (where[option] or version) == version and (version == v1 and group.at[write.where]
+      if group.counts and (where[option] or version) == version and (version == v1 and group.at[write.where]
         or version == v2 and here[row_of(write).controller]) then
         where[option] = version
         list[#list + 1] = write
@@ -187,7 +216,7 @@ end
 
 local function undo(group, done)
   for i = #done, 1, -1 do
-    file.write(group.at[done[i].write.where], done[i].row.file, done[i].old)
+    write_to(group.at[done[i].write.where], done[i].row, done[i].old)
   end
 end
 

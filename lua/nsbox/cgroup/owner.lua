@@ -81,8 +81,25 @@ local function make_once(parent)
   return { path = path, name = name, fd = fd, duty = duty, euid = sys.geteuid() }
 end
 
+-- Those that somebody has removed, as with the cgroup above.
+local function forget_gone()
+  for parent, own in pairs(held.by_parent) do
+    if not sys.stat(own.path) then
+      keeper.drop(own.duty)
+      own.fd:close()
+      held.by_parent[parent] = nil
+    end
+  end
+  for i = #held.paths, 1, -1 do
+    if not sys.stat(held.paths[i]) then
+      table.remove(held.paths, i)
+    end
+  end
+end
+
 local function make(parent)
   local own, message, errno
+  forget_gone()
   sweep(parent)
   for _ = 1, TRIES do
     own, message, errno = make_once(parent)

@@ -104,34 +104,38 @@ local function find_v2(at, beside_v1)
   end
   if busy then
     return { why = ("the cgroup %s has processes, and can hand no controller on"):format(busy),
-      fix = "move them to a cgroup below it" }
+      fix = "move them to a cgroup below it", bare = busy }
   end
   return { why = ("the cgroup %s is not the caller's"):format(at.point .. at.path), fix = DELEGATE }
 end
 
 local function given_v2(at, parent)
-  local folder = at.point .. parent
+  local folder, own = at.point .. parent, find_v2(at, true)
   if not sys.stat(folder) then
-    return { why = ("there is no cgroup %s"):format(folder), fix = "make it, or name another cgroup_parent" }
+    return { why = ("there is no cgroup %s"):format(folder), fix = "make it, or name another cgroup_parent",
+      bare = own.folder }
   elseif not is_writable(folder) then
-    return { why = ("the cgroup %s is not the caller's"):format(folder), fix = "chown it, with the files in it" }
+    return { why = ("the cgroup %s is not the caller's"):format(folder), fix = "chown it, with the files in it",
+      bare = own.folder }
   end
   return v2_place(folder)
 end
 
 local function v1_of(at, parent)
-  local folder = at.point .. (parent or at.path)
+  local folder, own = at.point .. (parent or at.path), at.point .. at.path
   if is_writable(folder) then
     return { folder = folder }
   end
-  return { why = sys.stat(folder) and ("the cgroup %s is not the caller's"):format(folder)
+  return { bare = parent and is_writable(own) and own or nil,
+    why = sys.stat(folder) and ("the cgroup %s is not the caller's"):format(folder)
     or ("there is no cgroup %s"):format(folder),
     fix = "as root: make a cgroup in each hierarchy, chown it to the user, and put the caller into it" }
 end
 
 --- Where the caller's boxes may have cgroups: { v2 = place or nil, v1 = { controller = place } }; a place is
--- { folder =, controllers = set, programs = whether it may have some (of v2) }, or { why =, fix = }. parent: the path
--- of a cgroup to take, nil: the caller's own, or of v2 the nearest above that can hand controllers on.
+-- { folder =, controllers = set, programs = whether it may have some (of v2) }, or { why =, fix =, bare = folder of one
+-- that can have cgroups without limits, or nil }. parent: the path of a cgroup to take, nil: the caller's own, or of v2
+-- the nearest above that can hand controllers on.
 local function places_for(parent)
   local v2, v1 = look()
   parent = parent and parent:gsub("/+$", "") or nil

@@ -2,7 +2,7 @@
 --
 -- A row: option (of nsbox.run), controller, file, and of(resources) -> what is written, a text, a list of them, or nil.
 -- same(read, written): whether it was applied, by what `read`, or the file itself, says; value(read): what
--- Result.limits shows of it.
+-- Result.limits shows of it; below: what is below has it first, of what is above has.
 
 local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
@@ -46,7 +46,8 @@ local rows = {
     value = function(read, folder) return tonumber(read) / file.number(folder, "cpu.cfs_period_us") end },
   { option = "cpu_weight", controller = "cpu", file = "cpu.shares", of = cpu "shares",
     value = function(read) return 1 + math.floor((tonumber(read) - 2) * 9999 / 262142 + 0.5) end },
-  { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", of = cpu "cpus", same = same.list, text = true },
+  { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", of = cpu "cpus", same = same.list,
+    text = true, below = true },
   { option = "pids", controller = "pids", file = "pids.max",
     of = function(r) return r.pids and text(r.pids.limit) end },
   { option = "io", controller = "blkio", file = "blkio.bfq.weight",
@@ -101,6 +102,15 @@ local function io_sums(folder)
   return sums.Read, sums.Write
 end
 
+--- How many processes were killed for want of memory: each cgroup counts its own.
+local function oom_kills(folder)
+  local n = file.field(folder, "memory.oom_control", "oom_kill")
+  for _, name in ipairs(n and file.children(folder) or {}) do
+    n = n + (oom_kills(folder .. "/" .. name) or 0)
+  end
+  return n
+end
+
 --- Fields of Result.usage, from a box's folders by controller; what no controller tells is nil.
 local function usage(at)
   local user, sys = cpu_times(at)
@@ -113,7 +123,7 @@ local function usage(at)
     user = user and user / 1e9, sys = sys and sys / 1e9,
     memory = memory_ and file.number(memory_, "memory.usage_in_bytes"),
     memory_peak = memory_ and file.number(memory_, "memory.max_usage_in_bytes"),
-    oom_kills = memory_ and file.field(memory_, "memory.oom_control", "oom_kill"),
+    oom_kills = memory_ and oom_kills(memory_),
     pids = pids and file.number(pids, "pids.current"),
     pids_peak = pids and file.number(pids, "pids.peak"),
     throttled = at.cpu and file.field(at.cpu, "cpu.stat", "nr_throttled"),
@@ -127,11 +137,9 @@ local function cpu_time(at)
   return ns and ns / 1e9
 end
 
---- What a new cgroup needs before a process can join it: true | nil, message, errno.
-local function prepare(controller, folder)
-  if controller ~= "cpuset" then
-    return true
-  end
+local prepares = {}
+
+function prepares.cpuset(folder)
   local parent = folder:match "^(.*)/[^/]*$"
   for _, name in ipairs { "cpuset.cpus", "cpuset.mems" } do
     local ok, message, errno = file.write(folder, name, file.read(parent, name) or "")
@@ -142,5 +150,21 @@ local function prepare(controller, folder)
   return true
 end
 
+-- Before Linux 5.11 a limit held only what is in the cgroup, unless it is said before there is one below.
+function prepares.memory(folder)
+  if file.read(folder, "memory.use_hierarchy") == "0" then
+    file.write(folder, "memory.use_hierarchy", "1")
+  end
+  return true
+end
+
+--- What a new cgroup needs before a process, or a cgroup below it, can join it: true | nil, message, errno.
+local function prepare(controller, folder)
+  if not prepares[controller] then
+    return true
+  end
+  return prepares[controller](folder)
+end
+
 return { rows = rows, more_rows = { huge_pages, device_rules }, accounts = accounts, usage = usage,
-  cpu_time = cpu_time, prepare = prepare }
+  oom_kills = oom_kills, cpu_time = cpu_time, prepare = prepare }

@@ -126,6 +126,17 @@ local function map(verb, o, host)
   }
 end
 
+--- Whether a box may have the caller's own id: then it may write to what is the caller's, wherever it comes to see it.
+-- Of a user namespace that is not the box's own this is not known.
+local function has_callers(o, host)
+  if not o.namespaces.user.new then
+    return true
+  elseif o.uid_map then
+    return idrows.inside(o.uid_map, host.euid) ~= nil
+  end
+  return not host.root.ok or o.userns ~= "auto" or not needs_ids(o, host)
+end
+
 local function does_not_exist(verb, what, id, rows, why)
   local known = {}
   for i, row in ipairs(rows) do
@@ -176,4 +187,5 @@ local function default_user(o, host)
   return keeps and { uid = host.euid, gid = host.egid } or nil
 end
 
-return { map = map, needs_ids = needs_ids, existing = existing, default_user = default_user }
+return { map = map, needs_ids = needs_ids, existing = existing,
+  has_callers = has_callers, default_user = default_user }

@@ -2,6 +2,7 @@
 
 local choice = require "nsbox.cgroup.choice"
 local error_ = require "nsbox.error"
+local leaf = require "nsbox.cgroup.leaf"
 
 local asking = { "memory", "memory_reservation", "cpus", "cpu_weight", "cpuset", "pids", "io", "hugetlb",
   "device_rules", "cgroup", "cgroup_parent", "cpu_time" }
@@ -23,14 +24,17 @@ local function refused(verb, problem)
 end
 
 --- Sets nsbox.cgroup, of linux.resources and nsbox.cpu_time, with host.cgroups as cgroup.places found them: { joins =
--- list of controllers of v1 and "v2", writes = list, at = {} }, nil when nothing is enforced. Returns a list of notes,
--- of what may stay unenforced and why | nil, err (kind unsupported: the first that may not).
+-- list of controllers of v1 and "v2", writes = list, at = {}, counts = as of choice.choose, leaf = as of
+-- cgroup/leaf.lua }, nil when it has none: nothing is enforced, and, host.exposed, no id of the box is the caller's.
+-- Returns a list of notes, of what may stay unenforced and why | nil, err (kind unsupported: the first that may not).
 local function settle(verb, o, linux, nsbox, host)
-  if not needs_cgroup(o) then
+  local asked = needs_cgroup(o)
+  if not asked and not host.exposed then
     return {}
   end
-  local resources = linux.resources or not nsbox.cpu_time and { unified = {} } or {}
-  local chosen, problem = choice.choose(resources, nsbox.cpu_time, host.cgroups or { v1 = {} }, nsbox.degrade or {})
+  local resources = linux.resources or asked and not nsbox.cpu_time and { unified = {} } or {}
+  local chosen, problem = choice.choose(resources, nsbox.cpu_time, host.cgroups or { v1 = {} }, nsbox.degrade or {},
+    host.exposed)
   if not chosen then
     return refused(verb, problem)
   end
@@ -41,7 +45,8 @@ local function settle(verb, o, linux, nsbox, host)
   local moved = host.cgroups and host.cgroups.moved
   notes[#notes + 1] = moved and { what = "cgroup",
     why = "the calling process was moved, by the user's systemd, to " .. moved }
-  nsbox.cgroup = chosen.joins[1] and { joins = chosen.joins, writes = chosen.writes, at = {} } or nil
+  nsbox.cgroup = chosen.joins[1] and { joins = chosen.joins, writes = chosen.writes, at = {},
+    counts = chosen.counts, leaf = host.exposed and leaf.BOX or nil } or nil
   return notes
 end
 

@@ -239,8 +239,8 @@ checkers["cgroup keys"] = function(v)
   for key, given in pairs(v) do
     if type(key) ~= "string" or not key:find "^%l[%w_]*%.[%w_.]+$" or key:find("..", 1, true) then
       return nil, ("has a name that is no cgroup file's: %s"):format(describe(key))
-    elseif reserved[key] then
-      return nil, ("must not have %s: %s"):format(key, reserved[key])
+    elseif reserved[key] or key:find "^freezer%." then
+      return nil, ("must not have %s: %s"):format(key, reserved[key] or ends)
     end
     checked[key] = key_value(given)
     if not checked[key] then

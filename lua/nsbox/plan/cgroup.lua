@@ -38,8 +38,10 @@ end
 local function open(box)
   local c = of(box)
   for _, where in ipairs(c and c.joins or {}) do
-    box.add { "open", { param = "cgroup_" .. where }, "path,directory", out = slot(where), side = "parent",
-      why = named(where) .. ": the box's" }
+    local path = { param = slot(where) }
+    local step = c.leaf and { "cgroup_added", where, path } or { "open", path, "path,directory" }
+    step.out, step.side, step.why = slot(where), "parent", named(where) .. ": the box's"
+    box.add(step)
   end
 end
 
@@ -92,7 +94,7 @@ local function kind(config)
   if not c then
     return "-"
   end
-  local parts = table.move(c.joins, 1, #c.joins, 1, {})
+  local parts = table.move(c.joins, 1, #c.joins, 1, { c.leaf })
   for _, write in ipairs(c.writes) do
     parts[#parts + 1] = write.file .. "=" .. write.text
   end

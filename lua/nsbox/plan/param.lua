@@ -2,6 +2,7 @@
 -- one plan, made and marshalled once, serves them all.
 
 local idrows = require "nsbox.idrows"
+local leaf = require "nsbox.cgroup.leaf"
 local signal = require "nsbox.signal"
 
 local function path_of(env)
@@ -56,8 +57,9 @@ local function of(config)
     uid_map = linux.uidMappings and idrows.of_oci(linux.uidMappings),
     gid_map = linux.gidMappings and idrows.of_oci(linux.gidMappings),
   }
-  for where, folder in pairs(config.nsbox.cgroup and config.nsbox.cgroup.at or {}) do
-    values["cgroup_" .. where] = folder
+  local c = config.nsbox.cgroup
+  for where in pairs(c and c.at or {}) do
+    values["cgroup_" .. where] = leaf.of(c, where)
   end
   return values
 end
