@@ -143,7 +143,9 @@ describe("a limit that cannot be enforced", function()
       "enable it in the cgroups above: echo +io > cgroup.subtree_control (systemd: Delegate=yes)" },
     { "none", { unified = { ["memory.high"] = "1M" } }, "cgroup", "memory.high: " .. NOT_MOUNTED, MOUNT },
     { "v2 without cpu", { devices = { { allow = false } } }, "device_rules",
-      "cgroup v2 takes a program (BPF) for it, which needs root's rights", "run it as root" },
+      "rules of devices need root's rights", "run it as root" },
+    { "v1", { devices = { { allow = false } } }, "device_rules",
+      "rules of devices need root's rights", "run it as root" },
   }
   for i, row in ipairs(rows) do
     local machine, resources, option, why, fix = table.unpack(row)

@@ -70,6 +70,19 @@ function limited.says(b, ...)
   error("no cgroup of the box has " .. table.concat({ ... }, " or "))
 end
 
+--- What all cgroups of the box have counted of an event: of v1 each counts its own.
+function limited.count(b, event, ...)
+  local sum = 0
+  for _, name in ipairs { ... } do
+    local folder = limited.folder_with(b, name)
+    for _, below in ipairs { "/", "/box/", "/added/" } do
+      local text = folder and helper.read(folder .. below .. name) or ""
+      sum = sum + (tonumber(("\n" .. text):match("\n" .. event .. " (%d+)")) or 0)
+    end
+  end
+  return sum
+end
+
 --- The CPU seconds of a box, as its cgroup counts.
 function limited.cpu_count(b)
   local v2 = limited.folders(b).v2 and limited.says(b, "cpu.stat"):match "usage_usec (%d+)"

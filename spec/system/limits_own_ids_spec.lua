@@ -19,10 +19,10 @@ local MIB = 1 << 20
 
 -- MOUNTED is done in the root of each hierarchy that can be mounted.
 local ROUND = [[
-  mkdir -p /m
+  mkdir -p /tmp/m
   for o in "cgroup2" "cgroup -o memory" "cgroup -o pids" "cgroup -o cpu" "cgroup -o cpuset" "cgroup -o freezer"; do
-    mount -t $o none /m 2>/dev/null || continue
-    cd /m; MOUNTED; cd /; umount /m
+    mount -t $o none /tmp/m 2>/dev/null || continue
+    cd /tmp/m; MOUNTED; cd /; umount /tmp/m
   done
 ]]
 
@@ -42,7 +42,7 @@ local LOOK = round [[echo "$o: $(ls -d */ 2>/dev/null) $(cat cgroup.procs | tr '
 local ways = { "single", "keep-id", helper.root() and "host" or "auto" }
 
 local function options(way, more)
-  local opts = { userns = way, cap_add = RIGHT }
+  local opts = { userns = way, cap_add = RIGHT, cap_ambient = not helper.root() and way == "keep-id" and RIGHT or nil }
   for name, v in pairs(more or {}) do opts[name] = v end
   return opts
 end
@@ -70,7 +70,7 @@ for _, way in ipairs(ways) do
       local b = limited.started(LIFT .. "echo done; exec sleep 1000", opts)
       local before = limits_of(b)
       assert(b:expect("done", helper.PATIENCE))
-      assert(b:exec(LIFT, { cap_add = RIGHT, check = true }))
+      assert(b:exec(LIFT, { cap_add = RIGHT, cap_ambient = opts.cap_ambient, check = true }))
       assert.same(before, limits_of(b))
       assert.equal("30\n", before["pids.max"])
       assert.equal(0, b:exec({ "true" }).code)
@@ -117,6 +117,14 @@ for _, way in ipairs(ways) do
       assert.equal("here\n", r.stdout)
       assert(b:kill "KILL")
       assert.equal("KILL", b:wait(helper.PATIENCE).signal)
+    end)
+
+    it("gets no limit that it could change", function()
+      local disk = limited.disk()
+      if not hierarchy.own "blkio" then helper.skip "needs the controller blkio of cgroup v1" end
+      local b = limited.started({ "sleep", "1000" }, options(way, { pids = 30 }))
+      local done, err = b:update { io = { [disk] = { rbps = "1M" } }, pids = 20 }
+      assert.same({ nil, "unsupported", 30 }, { done, err.kind, b.limits.pids.value })
     end)
 
     it("has limits that can be changed", function()

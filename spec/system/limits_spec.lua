@@ -34,7 +34,7 @@ describe("memory", function()
     assert(b:expect("eaten", helper.PATIENCE))
     assert.equal(16 * MIB, tonumber(says(b, "memory.limit_in_bytes", "memory.max")))
     assert.is_true(tonumber(says(b, "memory.max_usage_in_bytes", "memory.peak")) <= 16 * MIB)
-    assert.equal("1", says(b, "memory.oom_control", "memory.events"):match "oom_kill (%d+)")
+    assert.equal(1, limited.count(b, "oom_kill", "memory.oom_control", "memory.events"))
     assert.equal("running", b.state)
   end)
 
@@ -92,7 +92,7 @@ describe("pids", function()
     local top = 0
     box.eventually("the bomb fills its box", function()
       top = math.max(top, tonumber(says(b, "pids.current")))
-      return tonumber(says(b, "pids.events"):match "max (%d+)") > 3
+      return limited.count(b, "max", "pids.events") > 3
     end)
     assert.is_true(os.execute "true")
     assert.is_true(assert(nsbox.run("busybox", { "true" })).ok)
@@ -226,7 +226,9 @@ describe("io", function()
 
   it("is refused for a disk that is not there", function()
     local none = { ["4000:1000"] = { rbps = "1M" } }
-    assert.same({ "limit", "ENODEV" }, { limited.refused({ io = none }, "kind", "name") })
+    local err = limited.refused { io = none }
+    if err.message:find "an id of the box is the caller's" then helper.skip "needs ids of the box's own" end
+    assert.same({ "limit", "ENODEV" }, { err.kind, err.name })
   end)
 
   it("has a weight where the kernel has, and is refused elsewhere", function()

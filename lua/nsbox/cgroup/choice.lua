@@ -2,6 +2,7 @@
 -- `places` is what tree.places_for found.
 
 local devices = require "nsbox.cgroup.device_rules"
+local leaf = require "nsbox.cgroup.leaf"
 local v1 = require "nsbox.cgroup.v1"
 local v2 = require "nsbox.cgroup.v2"
 
@@ -61,7 +62,7 @@ end
 local NOWHERE = { why = "no cgroup file system with the controller is mounted",
   fix = "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or boot Linux with the controller enabled" }
 
-local NO_PROGRAM = { why = "cgroup v2 takes a program (BPF) for it, which needs root's rights", fix = "run it as root" }
+local NO_PROGRAM = { why = "rules of devices need root's rights", fix = "run it as root" }
 
 local function v2_place(places, controller)
   local at = places.v2
@@ -70,7 +71,7 @@ local function v2_place(places, controller)
   elseif not at.folder then
     return nil, at
   elseif controller ~= "" and not at.controllers[controller] then
-    return nil, { why = ("the cgroup %s has no controller %s"):format(at.folder, controller),
+    return nil, at.why and at or { why = ("the cgroup %s has no controller %s"):format(at.folder, controller),
       fix = ("enable it in the cgroups above: echo +%s > cgroup.subtree_control (systemd: Delegate=yes)")
         :format(controller) }
   end
@@ -83,10 +84,13 @@ local NOT_ABOVE = { why = "an id of the box is the caller's, and cgroup v1 limit
 -- Where an option is enforced: a controller of v1, "v2" | nil, { why =, fix = }.
 local function place_of(places, option, resources, exposed)
   local at = places.v1[option.v1]
-  if at and at.folder and exposed and option.v1 == "blkio" then
+  if at and at.folder and not leaf.holds({ leaf = exposed }, option.v1) then
     return nil, NOT_ABOVE
   end
   if at and at.folder and option.program then
+    if not at.programs then
+      return nil, NO_PROGRAM
+    end
     local writes, why = devices.writes(resources.devices)
     return writes and option.v1, { why = why, fix = "name the devices in another way" }
   elseif at then

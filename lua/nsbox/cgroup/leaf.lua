@@ -20,10 +20,15 @@ local function of(c, where)
   return has(c, where) and c.at[where] .. "/" .. c.leaf or c.at[where]
 end
 
+--- Whether the box cannot change what is written to its cgroup of a controller of v1, or "v2".
+local function holds(c, where)
+  return not c.leaf or where ~= "blkio"
+end
+
 --- All folders that there may be, the innermost first.
 local function all(c, where)
   local path = c.at[where]
   return has(c, where) and { path .. "/" .. BOX, path .. "/" .. ADDED, path } or { path }
 end
 
-return { of = of, all = all, BOX = BOX, ADDED = ADDED }
+return { of = of, all = all, holds = holds, BOX = BOX, ADDED = ADDED }

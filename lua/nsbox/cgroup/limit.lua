@@ -5,6 +5,7 @@ local choice = require "nsbox.cgroup.choice"
 local core = require "nsbox.core"
 local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
+local leaf = require "nsbox.cgroup.leaf"
 local proc = require "nsbox.probe.file"
 local same = require("nsbox.cgroup.value").same
 local sys = require "nsbox.sys"
@@ -175,6 +176,14 @@ local function missing(group, option)
       and "the box has no cgroup of its controller" or "the box has no cgroup") }
 end
 
+-- here: v2's controllers. A limit that the box could change itself is none.
+local function has(group, version, write, here)
+  if not group.counts or not leaf.holds(group, write.where) then
+    return false
+  end
+  return version == v1 and group.at[write.where] ~= nil or version == v2 and here[row_of(write).controller]
+end
+
 -- The writes that change these: v1's where the box is in the controller, else v2's | nil, problem.
 local function placed(group, resources)
   local here = group.at.v2 and file.words(group.at.v2, "cgroup.controllers") or {}
@@ -183,8 +192,7 @@ local function placed(group, resources)
     for _, write in ipairs(choice.writes_of(version, resources)) do
       local option = write.option
       options[#options + 1] = option
-      if group.counts and (where[option] or version) == version and (version == v1 and group.at[write.where]
-        or version == v2 and here[row_of(write).controller]) then
+      if (where[option] or version) == version and has(group, version, write, here) then
         where[option] = version
         list[#list + 1] = write
       end

@@ -81,30 +81,35 @@ local function is_owned(folder)
   return is_writable(folder) and stat ~= nil and stat.uid == sys.geteuid()
 end
 
--- bpf(2): a program for it is root's to load.
+-- programs: bpf(2), and v1's rules of devices, are root's.
 local function v2_place(folder)
   return { folder = folder, controllers = file.words(folder, "cgroup.controllers"), programs = sys.geteuid() == 0 }
 end
 
--- The nearest cgroup, from the caller's own upwards, below which boxes can have controllers. Beside v1, which has the
--- controllers, any will do.
+-- Beside v1, which has the controllers, it is a place as any other.
+local function busy_place(folder, beside_v1)
+  return { folder = beside_v1 and folder or nil, bare = folder, controllers = {},
+    why = ("the cgroup %s has processes, and can hand no controller on"):format(folder),
+    fix = "move them to a cgroup below it" }
+end
+
+-- The nearest cgroup, from the caller's own upwards, below which boxes can have controllers. Beside v1 any will do.
 local function find_v2(at, beside_v1)
   local busy
   local path = at.path
   while true do
     local folder = at.point .. path
-    if is_owned(folder) and (beside_v1 or not is_leaf(folder)) then
+    if is_owned(folder) and not is_leaf(folder) then
       return v2_place(folder)
     end
     busy = busy or is_owned(folder) and folder
-    if path == "" then
+    if path == "" or busy and beside_v1 then
       break
     end
     path = path:match "^(.*)/[^/]*$"
   end
   if busy then
-    return { why = ("the cgroup %s has processes, and can hand no controller on"):format(busy),
-      fix = "move them to a cgroup below it", bare = busy }
+    return busy_place(busy, beside_v1)
   end
   return { why = ("the cgroup %s is not the caller's"):format(at.point .. at.path), fix = DELEGATE }
 end
@@ -124,7 +129,7 @@ end
 local function v1_of(at, parent)
   local folder, own = at.point .. (parent or at.path), at.point .. at.path
   if is_writable(folder) then
-    return { folder = folder }
+    return { folder = folder, programs = sys.geteuid() == 0 }
   end
   return { bare = parent and is_writable(own) and own or nil,
     why = sys.stat(folder) and ("the cgroup %s is not the caller's"):format(folder)
@@ -133,9 +138,9 @@ local function v1_of(at, parent)
 end
 
 --- Where the caller's boxes may have cgroups: { v2 = place or nil, v1 = { controller = place } }; a place is
--- { folder =, controllers = set, programs = whether it may have some (of v2) }, or { why =, fix =, bare = folder of one
--- that can have cgroups without limits, or nil }. parent: the path of a cgroup to take, nil: the caller's own, or of v2
--- the nearest above that can hand controllers on.
+-- { folder =, controllers = set (of v2), programs = whether it may have rules of devices }, or { why =, fix =,
+-- bare = folder of one that can have cgroups without limits, or nil }; of v2 also with why a controller lacks. parent:
+-- the path of a cgroup to take, nil: the caller's own, or of v2 the nearest above that can hand controllers on.
 local function places_for(parent)
   local v2, v1 = look()
   parent = parent and parent:gsub("/+$", "") or nil
