@@ -99,7 +99,7 @@ local function put(folder, row, text)
   read, message, errno = file.read(folder, row.read or row.file)
   if not read then
     return nil, message, errno
-  elseif not (row.same or row.raw and same.text or same.number)(read, text) then
+  elseif not (row.same or row.raw and same.text or same.number)(read, text, row.file) then
     return nil, ("%s/%s: read back: it is %s"):format(folder, row.read or row.file, read), sys.EPROTO
   end
   return read

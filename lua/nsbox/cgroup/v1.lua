@@ -1,16 +1,15 @@
 -- cgroup/v1.lua: the limits of linux.resources as cgroup v1 has them, a row each; what its files tell of a box.
 --
--- A row: option (of nsbox.run), controller, file, and of(resources) -> what is written, a text, a list of them, or nil.
--- same(read, written): whether it was applied, by what `read`, or the file itself, says; value(read): what
--- Result.limits shows of it.
+-- A row: option (of nsbox.run), controller, file, and of(resources) -> what is written: a text, a list of them, or nil;
+-- where %s stands in the file's name, a list of { name = what it is there, text = }. also: files by which the same
+-- could be said. lacks(resources): why this version cannot have it, or nil; fix: what to do then. same(read, written,
+-- file): whether it was applied, by what `read`, or the file itself, says; value(read): what Result.limits shows of it.
 
 local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
-local same = require("nsbox.cgroup.value").same
+local value = require "nsbox.cgroup.value"
 
-local function text(n)
-  return n and ("%d"):format(n)
-end
+local same, text = value.same, value.text
 
 local function memory(key)
   return function(r)
@@ -44,8 +43,8 @@ local rows = {
   { option = "cpus", controller = "cpu", file = "cpu.cfs_period_us", of = cpu "period" },
   { option = "cpus", controller = "cpu", file = "cpu.cfs_quota_us", of = cpu "quota",
     value = function(read, folder) return tonumber(read) / file.number(folder, "cpu.cfs_period_us") end },
-  { option = "cpu_weight", controller = "cpu", file = "cpu.shares", of = cpu "shares",
-    value = function(read) return 1 + math.floor((tonumber(read) - 2) * 9999 / 262142 + 0.5) end },
+  { option = "cpu_weight", controller = "cpu", file = "cpu.shares", also = { "cpu.idle" }, of = cpu "shares",
+    value = function(read) return value.weight(tonumber(read)) end },
   { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", of = cpu "cpus", same = same.list, text = true },
   { option = "pids", controller = "pids", file = "pids.max",
     of = function(r) return r.pids and text(r.pids.limit) end },
@@ -59,27 +58,13 @@ local rows = {
     of = throttle "throttleReadIOPSDevice", same = same.line, text = true },
   { option = "io", controller = "blkio", file = "blkio.throttle.write_iops_device",
     of = throttle "throttleWriteIOPSDevice", same = same.line, text = true },
+  { option = "hugetlb", controller = "hugetlb", file = "hugetlb.%s.limit_in_bytes", of = value.huge_pages,
+    same = same.pages },
+  { option = "device_rules", controller = "devices", file = "devices.%s", read = "devices.list",
+    of = function(r) return r.devices and devices.writes(r.devices) or nil end, same = devices.listed, text = true,
+    lacks = function(r) return r.devices and select(2, devices.writes(r.devices)) end,
+    fix = "name the devices in another way" },
 }
-
--- One row for each page size: its file has it in its name.
-local function huge_pages(r)
-  local list = {}
-  for i, limit in ipairs(r.hugepageLimits or {}) do
-    list[i] = { option = "hugetlb", controller = "hugetlb", file = ("hugetlb.%s.limit_in_bytes"):format(limit.pageSize),
-      of = function() return text(limit.limit) end, same = same.pages }
-  end
-  return list
-end
-
-local function device_rules(r)
-  local list = {}
-  for i, write in ipairs(r.devices and devices.writes(r.devices) or {}) do
-    list[i] = { option = "device_rules", controller = "devices", file = write.file, read = "devices.list", text = true,
-      of = function() return write.text end,
-      same = function(read) return devices.listed(read, write) end }
-  end
-  return list
-end
 
 --- Whether a box that asks for limits is in a cgroup of this controller, although no limit of it is asked for: for what
 -- is told of it, and to reach all of its processes.
@@ -142,5 +127,4 @@ local function prepare(controller, folder)
   return true
 end
 
-return { rows = rows, more_rows = { huge_pages, device_rules }, accounts = accounts, usage = usage,
-  cpu_time = cpu_time, prepare = prepare }
+return { rows = rows, accounts = accounts, usage = usage, cpu_time = cpu_time, prepare = prepare }

@@ -1,19 +1,12 @@
 -- cgroup/v2.lua: the limits of linux.resources as cgroup v2 has them, a row each as in v1.lua; what its files tell.
 
 local file = require "nsbox.cgroup.file"
-local same = require("nsbox.cgroup.value").same
+local value = require "nsbox.cgroup.value"
 
-local function text(n)
-  return n and ("%d"):format(n)
-end
+local same, text = value.same, value.text
 
 local function beyond(r)
   return r.memory and r.memory.swap and text(r.memory.swap - (r.memory.limit or 0))
-end
-
--- 1 to 10000 here; OCI's are those of v1.
-local function weight_of(shares)
-  return shares and 1 + math.floor((shares - 2) * 9999 / 262142 + 0.5)
 end
 
 local throttles = { { "throttleReadBpsDevice", "rbps" }, { "throttleWriteBpsDevice", "wbps" },
@@ -56,8 +49,8 @@ local rows = {
       local quota, period = read:match "^(%d+) (%d+)"
       return quota and tonumber(quota) / tonumber(period)
     end },
-  { option = "cpu_weight", controller = "cpu", file = "cpu.weight",
-    of = function(r) return r.cpu and text(weight_of(r.cpu.shares)) end },
+  { option = "cpu_weight", controller = "cpu", file = "cpu.weight", also = { "cpu.weight.nice", "cpu.idle" },
+    of = function(r) return r.cpu and text(value.weight(r.cpu.shares)) end },
   -- a CPU that is not there is taken, and means none: what counts is what came of it
   { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", read = "cpuset.cpus.effective", same = same.list,
     text = true,
@@ -69,22 +62,11 @@ local rows = {
     read_line = "default", or_else = { file = "io.weight",
       of = function(r) return ("default %d"):format(1 + (r.blockIO.weight - 10) * 9999 // 990) end } },
   { option = "io", controller = "io", file = "io.max", of = io_max, same = same.line, text = true },
+  { option = "hugetlb", controller = "hugetlb", file = "hugetlb.%s.max", of = value.huge_pages, same = same.pages },
+  -- the kernel has no file for them, but a program: cgroup/limit.lua makes it of the resources
+  { option = "device_rules", controller = "", file = "BPF_CGROUP_DEVICE", program = true,
+    of = function(r) return r.devices and ("%d rules"):format(#r.devices) end },
 }
-
-local function huge_pages(r)
-  local list = {}
-  for i, limit in ipairs(r.hugepageLimits or {}) do
-    list[i] = { option = "hugetlb", controller = "hugetlb", file = ("hugetlb.%s.max"):format(limit.pageSize),
-      of = function() return text(limit.limit) end, same = same.pages }
-  end
-  return list
-end
-
--- The kernel has no file for them, but a program: cgroup/limit.lua makes it of the resources.
-local function device_rules(r)
-  return { r.devices and { option = "device_rules", controller = "", file = "BPF_CGROUP_DEVICE", program = true,
-    of = function() return ("%d rules"):format(#r.devices) end } }
-end
 
 local accounts = { "memory", "pids", "cpu", "io" }
 
@@ -139,5 +121,4 @@ local function cpu_time(folder)
   return micro(folder, "usage_usec")
 end
 
-return { rows = rows, more_rows = { huge_pages, device_rules }, accounts = accounts, usage = usage,
-  cpu_time = cpu_time }
+return { rows = rows, accounts = accounts, usage = usage, cpu_time = cpu_time }

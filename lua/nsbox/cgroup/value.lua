@@ -1,10 +1,38 @@
--- cgroup/value.lua: what is written to the files of cgroups, and how what is read back compares.
+-- cgroup/value.lua: what is written to the files of cgroups, of either version, and how what is read back compares.
 
 local core = require "nsbox.core"
 
 local PAGE = core.PAGE_SIZE or 4096 -- the kernel counts memory in pages, and rounds down
 
-local same = {}
+-- cgroup v2's weights of CPUs, 1 to 10000, stretched over v1's shares, 2 to 262144, which OCI has.
+local WEIGHTS, SHARES = 9999, 262142
+
+local value, same = {}, {}
+
+--- A number as it is written, or nil.
+function value.text(n)
+  return n and ("%d"):format(n)
+end
+
+--- No two weights have the same shares, so that `weight` leads back.
+function value.shares(weight)
+  return weight and 2 + ((weight - 1) * SHARES + WEIGHTS // 2) // WEIGHTS
+end
+
+function value.weight(shares)
+  return shares and 1 + ((shares - 2) * WEIGHTS + SHARES // 2) // SHARES
+end
+
+--- The files of page sizes: a list of { name = page size, text = bytes }.
+function value.huge_pages(resources)
+  local list = {}
+  for i, limit in ipairs(resources.hugepageLimits or {}) do
+    list[i] = { name = limit.pageSize, text = value.text(limit.limit) }
+  end
+  return list
+end
+
+-- ---- read back ----
 
 function same.number(read, written)
   return read == written or read == "max" and written == "max" or tonumber(read) == tonumber(written)
@@ -78,4 +106,6 @@ function same.text(read, written)
   return size ~= nil and same.pages(plain(read), tostring(tonumber(size) << shift)) or same.line(read, written)
 end
 
-return { same = same }
+value.same = same
+
+return value
