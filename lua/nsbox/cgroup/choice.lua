@@ -45,6 +45,21 @@ local function row_of(write)
   return rows[write]
 end
 
+--- The options that decide, by either version, what a file says: a map to themselves, or, where the file has a name of
+-- theirs, to this: "2MB".
+local function deciders(file)
+  local found = {}
+  for _, version in ipairs { v1, v2 } do
+    for _, row in ipairs(version.rows) do
+      for _, own in ipairs { row.file, table.unpack(row.also or {}) } do
+        found[row.option] = found[row.option]
+          or file:match("^" .. own:gsub("%.", "%%."):gsub("%%s", "(%%w+)") .. "$")
+      end
+    end
+  end
+  return found
+end
+
 --- The writes of a version for these resources: a list of { option =, where = controller or "v2", file =, text = }.
 local function writes_of(version, resources)
   local list = {}
@@ -190,4 +205,4 @@ local function choose(resources, cpu_time, places, degrade)
   return chosen
 end
 
-return { choose = choose, row_of = row_of, writes_of = writes_of, v1 = v1, v2 = v2 }
+return { choose = choose, deciders = deciders, row_of = row_of, writes_of = writes_of, v1 = v1, v2 = v2 }

@@ -58,8 +58,8 @@ local rows = {
   { option = "pids", controller = "pids", file = "pids.max",
     of = function(r) return r.pids and text(r.pids.limit) end },
   -- whichever the kernel has: an I/O scheduler's, or the cost model's
-  { option = "io", controller = "io", file = "io.bfq.weight", of = io_weight, same = same.text, text = true,
-    read_line = "default", or_else = { file = "io.weight",
+  { option = "io", controller = "io", file = "io.bfq.weight", also = { "io.weight" }, of = io_weight, same = same.text,
+    text = true, read_line = "default", or_else = { file = "io.weight",
       of = function(r) return ("default %d"):format(1 + (r.blockIO.weight - 10) * 9999 // 990) end } },
   { option = "io", controller = "io", file = "io.max", of = io_max, same = same.line, text = true },
   { option = "hugetlb", controller = "hugetlb", file = "hugetlb.%s.max", of = value.huge_pages, same = same.pages },
