@@ -72,7 +72,7 @@ describe("limits are enforced", function()
     { "v2", { cpu = { shares = 262144 } }, "v2", "v2 cpu.weight=10000" },
     { "v2", { blockIO = { weight = 10, throttleReadBpsDevice = { { major = 8, minor = 0, rate = 5 } },
       throttleWriteIOPSDevice = { { major = 8, minor = 0, rate = 7 }, { major = 8, minor = 16, rate = 9 } } } }, "v2",
-      "v2 io.bfq.weight=10; v2 io.max=8:0 rbps=5 wiops=7; v2 io.max=8:16 wiops=9" },
+      "v2 io.bfq.weight=default 10; v2 io.max=8:0 rbps=5 wiops=7; v2 io.max=8:16 wiops=9" },
     { "v1", { blockIO = { throttleReadBpsDevice = { { major = 8, minor = 0, rate = 5 } } } },
       "freezer blkio cpu cpuacct memory pids", "blkio blkio.throttle.read_bps_device=8:0 5" },
     { "v2", { unified = { ["memory.high"] = "1M", ["cgroup.max.depth"] = "3" } }, "v2",

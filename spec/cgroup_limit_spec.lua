@@ -21,6 +21,13 @@ local function by_device(old, text)
   return table.concat(lines, "\n")
 end
 
+local function lines(text)
+  local list = {}
+  for line in text:gmatch "[^\n]+" do list[#list + 1] = line end
+  table.sort(list, function(a, b) return a > b end)
+  return list
+end
+
 local fake = {}
 
 function fake.read(folder, name)
@@ -38,6 +45,10 @@ function fake.write(folder, name, text)
     return nil, "write: no", errno
   end
   log[#log + 1] = name .. "=" .. text
+  if name:find "^io%..*weight$" then -- as the kernel says it
+    files[path] = by_device(files[path], text:find "^%d+$" and "default " .. text or text)
+    return true
+  end
   files[path] = name:find("throttle", 1, true) and by_device(files[path], text)
     or name == "io.max" and by_device(files[path], text) or text
   return true
@@ -140,10 +151,23 @@ describe("an update of limits", function()
       by = "cgroup v1 blkio.bfq.weight, cgroup v1 blkio.throttle.write_bps_device" } }, group.limits)
   end)
 
+  it("has the weight of io on the file's line for all devices", function()
+    local group = v2("io pids", { ["/c/io.bfq.weight"] = "default 100\n8:0 300" })
+    assert.is_true(limit.update(group, { blockIO = { weight = 50 } }))
+    assert.same({ io = { value = 50, by = "cgroup v2 io.bfq.weight" } }, group.limits)
+    files["/c/pids.max"] = nil
+    assert.is_nil((limit.update(group, { blockIO = { weight = 60 }, pids = { limit = 5 } })))
+    assert.same({ "default 50", "8:0 300" }, lines(files["/c/io.bfq.weight"]))
+  end)
+
   it("takes the file that the kernel has", function()
     local group = v2("io", { ["/c/io.weight"] = "default 100" })
     assert.is_true(limit.update(group, { blockIO = { weight = 1000 } }))
     assert.same({ "io.weight=default 10000" }, log)
+    for weight = 10, 1000 do
+      assert.is_true(limit.update(group, { blockIO = { weight = weight } }))
+      assert.same({ value = weight, by = "cgroup v2 io.weight" }, group.limits.io)
+    end
   end)
 
   it("is refused by its name where the kernel has no file for it", function()

@@ -54,13 +54,13 @@ local function no_swap()
 end
 
 -- The row that this kernel has, which may have another file for it, and its text; nil where there is nothing to limit.
-local function fitting(group, write, resources)
+local function fitting(group, write)
   local row, folder = row_of(write), group.at[write.where]
   if row.program or file.exists(folder, row.file) then
     return row, write.text
   elseif row.or_else then
     local other = setmetatable(row.or_else, { __index = row })
-    return other, other.of(resources)
+    return other, other.of(write.text)
   elseif write.option == "swap" and no_swap() then
     return nil
   end
@@ -122,7 +122,7 @@ end
 
 --- One write, read back, and told of: true | nil, message, errno (ENOENT: the kernel has no such file).
 local function apply(group, write)
-  local row, text = fitting(group, write, group.resources)
+  local row, text = fitting(group, write)
   if not row then
     return true
   elseif row.program then
@@ -191,8 +191,8 @@ local function undo(group, done)
   end
 end
 
-local function change(group, write, resources, done)
-  local row, text = fitting(group, write, resources)
+local function change(group, write, done)
+  local row, text = fitting(group, write)
   if not row then
     return true
   end
@@ -224,7 +224,7 @@ local function update(group, resources)
     local again = {}
     problem = nil
     for _, write in ipairs(waiting) do
-      local ok, why = change(group, write, resources, done)
+      local ok, why = change(group, write, done)
       if not ok then
         again[#again + 1] = write
         problem = problem or why

@@ -31,9 +31,19 @@ local function io_max(r)
   return list
 end
 
+-- Its file has a line for all devices, and may have others.
 local function io_weight(r)
-  return r.blockIO and text(r.blockIO.weight)
+  return r.blockIO and r.blockIO.weight and ("default %d"):format(r.blockIO.weight)
 end
+
+local function default_of(read)
+  return math.tointeger(tonumber(read:match "default (%d+)"))
+end
+
+-- The cost model has 1 to 10000 for the schedulers' 10 to 1000.
+local io_cost = { file = "io.weight",
+  of = function(written) return (written:gsub("%d+$", function(n) return 1 + (n - 10) * 9999 // 990 end)) end,
+  value = function(read) return 10 + ((default_of(read) - 1) * 990 + 9998) // 9999 end }
 
 local rows = {
   { option = "memory", controller = "memory", file = "memory.max", same = same.pages,
@@ -58,9 +68,8 @@ local rows = {
   { option = "pids", controller = "pids", file = "pids.max",
     of = function(r) return r.pids and text(r.pids.limit) end },
   -- whichever the kernel has: an I/O scheduler's, or the cost model's
-  { option = "io", controller = "io", file = "io.bfq.weight", also = { "io.weight" }, of = io_weight, same = same.text,
-    text = true, read_line = "default", or_else = { file = "io.weight",
-      of = function(r) return ("default %d"):format(1 + (r.blockIO.weight - 10) * 9999 // 990) end } },
+  { option = "io", controller = "io", file = "io.bfq.weight", also = { "io.weight" }, of = io_weight, same = same.line,
+    value = default_of, or_else = io_cost },
   { option = "io", controller = "io", file = "io.max", of = io_max, same = same.line, text = true },
   { option = "hugetlb", controller = "hugetlb", file = "hugetlb.%s.max", of = value.huge_pages, same = same.pages },
   -- the kernel has no file for them, but a program: cgroup/limit.lua makes it of the resources

@@ -90,10 +90,10 @@ function same.line(read, written)
       return true
     end
   end
-  return written:match " 0$" ~= nil -- of v1: no limit is no line
+  return written:match "^%d+:%d+ 0$" ~= nil -- of v1: no limit is no line
 end
 
--- Raw keys: the kernel may write a size, or spaces, in another way.
+-- Raw keys: the kernel may write a size, spaces, or what is for all devices, in another way.
 function same.text(read, written)
   local function plain(text)
     return (text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
@@ -103,7 +103,8 @@ function same.text(read, written)
   end
   local size, unit = written:match "^(%d+)([KMGkmg]?)$"
   local shift = size and ({ k = 10, m = 20, g = 30 })[unit:lower()] or 0
-  return size ~= nil and same.pages(plain(read), tostring(tonumber(size) << shift)) or same.line(read, written)
+  return size ~= nil and (same.pages(plain(read), tostring(tonumber(size) << shift))
+    or same.line(read, "default " .. written)) or same.line(read, written)
 end
 
 value.same = same
