@@ -23,6 +23,7 @@ end
 
 local machines = {
   v1 = { v1 = v1() },
+  ["v1 without cpuacct"] = { v1 = v1() },
   hybrid = { v1 = v1(), v2 = v2 "hugetlb" },
   v2 = { v1 = {}, v2 = v2 "cpuset cpu io memory hugetlb pids" },
   ["v2 without cpu"] = { v1 = {}, v2 = v2 "memory pids" },
@@ -30,7 +31,7 @@ local machines = {
   ["v2 of others"] = { v1 = {}, v2 = DENIED },
   none = { v1 = {} },
 }
-machines.hybrid.v1.hugetlb = nil
+machines.hybrid.v1.hugetlb, machines["v1 without cpuacct"].v1.cpuacct = nil, nil
 
 local MEMORY = { memory = { limit = 1 << 20, swap = 1 << 20 } }
 local CPU = { cpu = { quota = 50000, period = 100000 } }
@@ -140,6 +141,13 @@ describe("a limit that cannot be enforced", function()
     local chosen = assert(choice.choose(with(CPU, PIDS), nil, machines["v2 without cpu"], { cpus = true }))
     assert.same({ "v2 pids.max=5" }, written(chosen))
     assert.same({ "v2" }, chosen.joins)
+  end)
+
+  it("is CPU time by its name, beside those that can", function()
+    local chosen = assert(choice.choose(PIDS, 5, machines["v1 without cpuacct"], { cpu_time = true }))
+    assert.same({ nil, "cpu_time", "freezer cpu memory pids" }, { chosen.cpu_time, chosen.left_out[1].option,
+      table.concat(chosen.joins, " ") })
+    assert.equal(5, choice.choose(PIDS, 5, machines.v1, { cpu_time = true }).cpu_time)
   end)
 
   it("leaves no cgroup when it was all", function()

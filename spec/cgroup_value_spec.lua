@@ -29,7 +29,7 @@ describe("a value that is read back", function()
     { "text", "50000 100000", "60000 100000", false }, { "text", "67108864", "64M", true },
     { "text", "65536", "64k", true }, { "text", "67108864", "65M", false }, { "text", "4096", "4097", true },
     { "text", "default 100\n8:0 5", "100", true }, { "text", "default 100", "10", false },
-    { "text", "100", "0", false }, { "text", "some 150000", "some 0", false }, { "text", "", "8:0 0", true },
+    { "text", "100", "0", false }, { "text", "some 150000", "full 0", false }, { "text", "", "8:0 0", true },
     { "text", "8:0 rbps=5 wbps=max", "8:0 rbps=5", true }, { "text", "max", "64M", false },
   }
   for i, row in ipairs(rows) do

@@ -23,8 +23,9 @@ local function refused(verb, problem)
 end
 
 --- Sets nsbox.cgroup, of linux.resources and nsbox.cpu_time, with host.cgroups as cgroup.places found them: { joins =
--- list of controllers of v1 and "v2", writes = list, at = {} }, nil when nothing is enforced. Returns a list of notes,
--- of what may stay unenforced and why | nil, err (kind unsupported: the first that may not).
+-- list of controllers of v1 and "v2", writes = list, at = {} }, nil when nothing is enforced; takes nsbox.cpu_time away
+-- where it is not. Returns a list of notes, of what may stay unenforced and why | nil, err (kind unsupported: the first
+-- that may not).
 local function settle(verb, o, linux, nsbox, host)
   if not needs_cgroup(o) then
     return {}
@@ -41,6 +42,7 @@ local function settle(verb, o, linux, nsbox, host)
   local moved = host.cgroups and host.cgroups.moved
   notes[#notes + 1] = moved and { what = "cgroup",
     why = "the calling process was moved, by the user's systemd, to " .. moved }
+  nsbox.cpu_time = chosen.cpu_time
   nsbox.cgroup = chosen.joins[1] and { joins = chosen.joins, writes = chosen.writes, at = {} } or nil
   return notes
 end
