@@ -2,7 +2,9 @@
 local assert = require "luassert"
 local busted = require "busted"
 local choice = require "nsbox.cgroup.choice"
+local core = require "nsbox.core"
 local file = require "nsbox.cgroup.file"
+local helper = require "spec.helper"
 local limit = require "nsbox.cgroup.limit"
 local sys = require "nsbox.sys"
 
@@ -220,6 +222,29 @@ describe("a limit of a box that is to be started", function()
     assert.is_true(limit.apply(group, choice.writes_of(choice.v1, weight)[1])) -- a start that is begun anew
     assert.same({ { what = "io", why = "not enforced: the kernel has no blkio.bfq.weight" } }, group.notes)
     assert.same({}, group.limits)
+  end)
+
+  it("is a device program that is attached once, also by a start that is begun anew", function()
+    local attached, kept = 0, {}
+    local function replace(of, name, fn)
+      kept[#kept + 1] = { of, name, of[name] }
+      of[name] = fn
+    end
+    helper.cleanup(function()
+      for _, row in ipairs(kept) do row[1][row[2]] = row[3] end
+    end)
+    local handle = setmetatable({}, { __close = function() end })
+    replace(sys, "open", function() return handle end)
+    replace(core, "bpf_device", function() return handle end)
+    replace(core, "bpf_attach", function()
+      attached = attached + 1
+      return true
+    end)
+    replace(core, "bpf_attached", function() return attached end)
+    local group, rules = v2 "", { devices = { { allow = false } } }
+    for _ = 1, 2 do assert.is_true(apply(group, choice.v2, rules, {})) end
+    assert.equal(1, attached)
+    assert.same({ device_rules = { value = "1 rules", by = "cgroup v2 BPF_CGROUP_DEVICE" } }, group.limits)
   end)
 
   it("is a list of CPUs that the box has then: v2 takes those that are not there", function()

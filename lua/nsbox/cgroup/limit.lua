@@ -67,7 +67,11 @@ local function fitting(group, write)
   return row, write.text
 end
 
+-- Once: the kernel keeps each that is attached, and a start may be begun anew.
 local function attach_program(group, write)
+  if group.attached then
+    return true
+  end
   local folder <close>, message, errno = sys.open(group.at.v2, "rdonly,directory")
   if not folder then
     return nil, message, errno
@@ -83,6 +87,7 @@ local function attach_program(group, write)
   elseif core.bpf_attached(folder) ~= 1 then
     return nil, "read back: the kernel did not attach the program", sys.EPROTO
   end
+  group.attached = true
   tell(group, write.option, "cgroup v2 " .. write.file, write.text)
   return true
 end
