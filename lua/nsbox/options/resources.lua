@@ -6,7 +6,7 @@ local schema = require "nsbox.options.schema"
 local sorted = require "nsbox.sorted"
 local value = require "nsbox.options.value"
 
-local describe, must = value.describe, value.must
+local between, describe, must = value.between, value.describe, value.must
 
 -- With less no program starts: kernel stack, page tables and its first pages take sixteen of 4 KiB, or one of 64 KiB.
 local MIN_MEMORY = 64 << 10
@@ -18,16 +18,6 @@ local MAX_MAJOR, MAX_MINOR = 0xfff, 0xfffff -- of a device number
 local checkers = {}
 
 -- ---- numbers ----
-
-local function between(low, high)
-  return function(v)
-    local n = value.integer(v)
-    if not n or n < low or n > high then
-      return must(("an integer from %d to %d"):format(low, high), v)
-    end
-    return n
-  end
-end
 
 local function positive_size(v)
   if v == 0 then
