@@ -122,6 +122,19 @@ describe("an update of limits", function()
     assert.same({ pids = { value = 7, by = "x" } }, group.limits)
   end)
 
+  it("is refused in cgroup v2 below what is used, where that is to be looked at", function()
+    local group, wanted = v2("memory", { ["/c/memory.current"] = "5000" }), memory(4096)
+    wanted.memory.checkBeforeUpdate = true
+    local ok, problem = limit.update(group, wanted)
+    assert.same({ nil, "limit", EBUSY, "option 'memory': the box uses 5000 bytes, more than that" },
+      { ok, problem.kind, problem.errno, problem.message })
+    assert.same({}, log)
+    for _, limit_ in ipairs { memory(8192), memory(4096), { memory = { limit = -1, checkBeforeUpdate = true } } } do
+      assert.is_true(limit.update(group, limit_))
+    end
+    assert.equal(math.huge, group.limits.memory.value)
+  end)
+
   it("undoes in cgroup v2, too", function()
     local group = v2("cpu cpuset io memory pids", { ["/c/io.max"] = "8:16 rbps=1 wbps=max riops=max wiops=max" })
     refused["/c/pids.max"] = function(text) return text == "5" and EINVAL end
@@ -214,6 +227,16 @@ describe("a limit of a box that is to be started", function()
   it("for which the kernel has no file is told by its errno", function()
     assert.same({ nil, "the kernel has no blkio.bfq.weight", ENOENT }, { apply(v1(), choice.v1, weight, {}) })
     assert.same({ nil, "the kernel has no io.weight", ENOENT }, { apply(v2 "io", choice.v2, weight, { cpus = true }) })
+  end)
+
+  it("is a disk's weight, of the file that the kernel has", function()
+    local disk = { blockIO = { weightDevice = { { major = 8, minor = 0, weight = 1000 } } } }
+    local group = v2("io", { ["/c/io.weight"] = "default 100" })
+    assert.is_true(apply(group, choice.v2, disk, {}))
+    assert.same({ "io.weight=8:0 10000" }, log)
+    group = v2("io", { ["/c/io.bfq.weight"] = "default 100" })
+    assert.is_true(apply(group, choice.v2, disk, {}))
+    assert.equal("io.bfq.weight=8:0 1000", log[2])
   end)
 
   it("may be left out, which is noted once", function()

@@ -170,14 +170,16 @@ end
 
 -- Where, and its writes | nil, { option =, why =, fix = }.
 local function granted(places, wish)
-  local where, problem = place_of(places, wish.option)
-  local of = where and wish[where == "v2" and "v2" or "v1"] or { writes = {} }
-  if where and not of.lacks then
+  local option = wish.option
+  local of = wish[places.v1[option.v1] and "v1" or "v2"] or { writes = {} }
+  local where, problem = place_of(places, option)
+  if of.lacks then
+    problem = { why = of.lacks, fix = of.fix or "leave it out" }
+  elseif where then
     return where, of.writes
   end
-  local why = where and of.lacks or problem.why
-  return nil, { option = wish.option.name, why = wish.key and ("%s: %s"):format(wish.key, why) or why,
-    fix = where and (of.fix or "leave it out") or problem.fix }
+  return nil, { option = option.name, why = wish.key and ("%s: %s"):format(wish.key, problem.why) or problem.why,
+    fix = problem.fix }
 end
 
 --- For OCI resources and a limit of CPU time, or nil: { joins = list of controllers of v1 and "v2", writes = list,

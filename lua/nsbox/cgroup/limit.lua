@@ -42,7 +42,7 @@ local function noted(group, write, row, read)
   elseif row.raw then
     value = row.file .. " = " .. read
   elseif not row.text then
-    value = math.tointeger(tonumber(read)) or read
+    value = read == "max" and math.huge or math.tointeger(tonumber(read)) or read
   end
   tell(group, write.option, ("cgroup %s %s"):format(write.where == "v2" and "v2" or "v1", row.read or row.file), value)
 end
@@ -176,6 +176,16 @@ end
 
 local no_limits = { v2 = "rbps=max wbps=max riops=max wiops=max" }
 
+-- v1's kernel refuses by itself what v2's takes, and enforces by ending processes.
+local function above(group, resources)
+  local wanted = resources.memory or {}
+  local used = wanted.checkBeforeUpdate and group.at.v2 and file.number(group.at.v2, "memory.current")
+  if used and wanted.limit and wanted.limit >= 0 and used > wanted.limit then
+    return { kind = "limit", errno = sys.EBUSY, name = "EBUSY",
+      message = ("option 'memory': the box uses %d bytes, more than that"):format(used) }
+  end
+end
+
 -- What makes a file say again what it said: of what it says by device, of this one.
 local function former(write, row, text, old)
   if row.same == same.line then
@@ -221,7 +231,8 @@ end
 -- were. kind "unsupported": the box is in no cgroup that has the limit; "limit": the kernel refuses.
 local function update(group, resources)
   local waiting, problem = placed(group, resources)
-  if not waiting then
+  problem = problem or above(group, resources)
+  if problem then
     return nil, problem
   end
   local done = {}

@@ -1,6 +1,7 @@
 -- cgroup/value.lua: what is written to the files of cgroups, of either version, and how what is read back compares.
 
 local core = require "nsbox.core"
+local sorted = require "nsbox.sorted"
 
 local PAGE = core.PAGE_SIZE or 4096 -- the kernel counts memory in pages, and rounds down
 
@@ -12,6 +13,11 @@ local value, same = {}, {}
 --- A number as it is written, or nil.
 function value.text(n)
   return n and ("%d"):format(n)
+end
+
+--- The same, where a negative one is no limit.
+function value.or_max(n)
+  return n and n < 0 and "max" or value.text(n)
 end
 
 --- No two weights have the same shares, so that `weight` leads back.
@@ -30,6 +36,35 @@ function value.huge_pages(resources)
     list[i] = { name = limit.pageSize, text = value.text(limit.limit) }
   end
   return list
+end
+
+--- The lines of block devices that have `field` in this list of blockIO, and nil where there is none of it.
+function value.of_devices(key, field)
+  return function(resources)
+    local list = {}
+    for _, row in ipairs(resources.blockIO and resources.blockIO[key] or {}) do
+      list[#list + 1] = row[field] and ("%d:%d %d"):format(row.major, row.minor, row[field]) or nil
+    end
+    return list
+  end
+end
+
+--- A line a device of RDMA.
+function value.rdma(resources)
+  local list = {}
+  for i, name in ipairs(sorted(resources.rdma)) do
+    local words, of = { name }, resources.rdma[name]
+    words[#words + 1] = of.hcaHandles and ("hca_handle=%d"):format(of.hcaHandles)
+    words[#words + 1] = of.hcaObjects and ("hca_object=%d"):format(of.hcaObjects)
+    list[i] = table.concat(words, " ")
+  end
+  return list
+end
+
+--- useHierarchy, which cannot be false: see `lacks` in v1.lua.
+function value.flat(resources)
+  return resources.memory and resources.memory.useHierarchy == false
+    and "what a cgroup uses counts in all above it, always" or nil
 end
 
 -- ---- read back ----

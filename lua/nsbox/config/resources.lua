@@ -170,6 +170,9 @@ local function update_of(opts, current)
   if err then
     return nil, err, errno
   end
+  if wanted and wanted.memory then
+    wanted.memory.checkBeforeUpdate = current and current.memory and current.memory.checkBeforeUpdate
+  end
   return wanted or {}
 end
 
