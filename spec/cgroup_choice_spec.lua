@@ -150,6 +150,15 @@ describe("a limit that cannot be enforced", function()
     assert.equal(5, choice.choose(PIDS, 5, machines.v1, { cpu_time = true }).cpu_time)
   end)
 
+  it("is a raw key, each by itself", function()
+    local unified = { ["cpu.max"] = "1 1", ["io.latency"] = "1", ["pids.max"] = "5" }
+    local chosen = assert(choice.choose({ unified = unified }, nil, machines["v2 without cpu"], { cgroup = true }))
+    assert.same({ "v2 pids.max=5" }, written(chosen))
+    local noted = {}
+    for i, out in ipairs(chosen.left_out) do noted[i] = out.why:match "^[^:]*" end
+    assert.same({ "cpu.max", "io.latency" }, noted)
+  end)
+
   it("leaves no cgroup when it was all", function()
     local chosen = assert(choice.choose(MEMORY, nil, machines["v1 of others"], { memory = true }))
     assert.same({ joins = {}, writes = {} }, { joins = chosen.joins, writes = chosen.writes })
