@@ -23,6 +23,7 @@ end
 
 local machines = {
   v1 = { v1 = v1() },
+  ["v1 without cpuacct"] = { v1 = v1() },
   hybrid = { v1 = v1(), v2 = v2 "hugetlb" },
   v2 = { v1 = {}, v2 = v2 "cpuset cpu io memory hugetlb pids" },
   ["v2 without cpu"] = { v1 = {}, v2 = v2 "memory pids" },
@@ -30,7 +31,7 @@ local machines = {
   ["v2 of others"] = { v1 = {}, v2 = DENIED },
   none = { v1 = {} },
 }
-machines.hybrid.v1.hugetlb = nil
+machines.hybrid.v1.hugetlb, machines["v1 without cpuacct"].v1.cpuacct = nil, nil
 
 local MEMORY = { memory = { limit = 1 << 20, swap = 1 << 20 } }
 local CPU = { cpu = { quota = 50000, period = 100000 } }
@@ -72,7 +73,7 @@ describe("limits are enforced", function()
     { "v2", { cpu = { shares = 262144 } }, "v2", "v2 cpu.weight=10000" },
     { "v2", { blockIO = { weight = 10, throttleReadBpsDevice = { { major = 8, minor = 0, rate = 5 } },
       throttleWriteIOPSDevice = { { major = 8, minor = 0, rate = 7 }, { major = 8, minor = 16, rate = 9 } } } }, "v2",
-      "v2 io.bfq.weight=10; v2 io.max=8:0 rbps=5 wiops=7; v2 io.max=8:16 wiops=9" },
+      "v2 io.bfq.weight=default 10; v2 io.max=8:0 rbps=5 wiops=7; v2 io.max=8:16 wiops=9" },
     { "v1", { blockIO = { throttleReadBpsDevice = { { major = 8, minor = 0, rate = 5 } } } },
       "freezer blkio cpu cpuacct memory pids", "blkio blkio.throttle.read_bps_device=8:0 5" },
     { "v2", { unified = { ["memory.high"] = "1M", ["cgroup.max.depth"] = "3" } }, "v2",
@@ -122,7 +123,7 @@ describe("a box with an id of the caller's", function()
     for _, resources in ipairs { { blockIO = { weight = 100 } }, { unified = { ["blkio.bfq.weight"] = "5" } } } do
       local chosen, problem = choice.choose(resources, nil, machines.v1, {}, true)
       assert.is_nil(chosen)
-      assert.matches("which such a box can change", problem.why)
+      assert.matches("where such a box can change it", problem.why)
     end
     assert.truthy(choice.choose({ blockIO = { weight = 100 } }, nil, machines.v2, {}, true))
   end)
@@ -170,6 +171,22 @@ describe("a limit that cannot be enforced", function()
     local chosen = assert(choice.choose(with(CPU, PIDS), nil, machines["v2 without cpu"], { cpus = true }))
     assert.same({ "v2 pids.max=5" }, written(chosen))
     assert.same({ "v2" }, chosen.joins)
+  end)
+
+  it("is CPU time by its name, beside those that can", function()
+    local chosen = assert(choice.choose(PIDS, 5, machines["v1 without cpuacct"], { cpu_time = true }))
+    assert.same({ nil, "cpu_time", "freezer cpu memory pids" }, { chosen.cpu_time, chosen.left_out[1].option,
+      table.concat(chosen.joins, " ") })
+    assert.equal(5, choice.choose(PIDS, 5, machines.v1, { cpu_time = true }).cpu_time)
+  end)
+
+  it("is a raw key, each by itself", function()
+    local unified = { ["cpu.max"] = "1 1", ["io.latency"] = "1", ["pids.max"] = "5" }
+    local chosen = assert(choice.choose({ unified = unified }, nil, machines["v2 without cpu"], { cgroup = true }))
+    assert.same({ "v2 pids.max=5" }, written(chosen))
+    local noted = {}
+    for i, out in ipairs(chosen.left_out) do noted[i] = out.why:match "^[^:]*" end
+    assert.same({ "cpu.max", "io.latency" }, noted)
   end)
 
   it("leaves no cgroup when it was all", function()

@@ -2,7 +2,9 @@
 local assert = require "luassert"
 local busted = require "busted"
 local choice = require "nsbox.cgroup.choice"
+local core = require "nsbox.core"
 local file = require "nsbox.cgroup.file"
+local helper = require "spec.helper"
 local limit = require "nsbox.cgroup.limit"
 local sys = require "nsbox.sys"
 
@@ -19,6 +21,13 @@ local function by_device(old, text)
   end
   lines[#lines + 1] = not text:find " 0$" and text or nil
   return table.concat(lines, "\n")
+end
+
+local function lines(text)
+  local list = {}
+  for line in text:gmatch "[^\n]+" do list[#list + 1] = line end
+  table.sort(list, function(a, b) return a > b end)
+  return list
 end
 
 local fake = {}
@@ -38,6 +47,10 @@ function fake.write(folder, name, text)
     return nil, "write: no", errno
   end
   log[#log + 1] = name .. "=" .. text
+  if name:find "^io%..*weight$" then -- as the kernel says it
+    files[path] = by_device(files[path], text:find "^%d+$" and "default " .. text or text)
+    return true
+  end
   files[path] = name:find("throttle", 1, true) and by_device(files[path], text)
     or name == "io.max" and by_device(files[path], text) or text
   return true
@@ -109,6 +122,19 @@ describe("an update of limits", function()
     assert.same({ pids = { value = 7, by = "x" } }, group.limits)
   end)
 
+  it("is refused in cgroup v2 below what is used, where that is to be looked at", function()
+    local group, wanted = v2("memory", { ["/c/memory.current"] = "5000" }), memory(4096)
+    wanted.memory.checkBeforeUpdate = true
+    local ok, problem = limit.update(group, wanted)
+    assert.same({ nil, "limit", EBUSY, "option 'memory': the box uses 5000 bytes, more than that" },
+      { ok, problem.kind, problem.errno, problem.message })
+    assert.same({}, log)
+    for _, limit_ in ipairs { memory(8192), memory(4096), { memory = { limit = -1, checkBeforeUpdate = true } } } do
+      assert.is_true(limit.update(group, limit_))
+    end
+    assert.equal(math.huge, group.limits.memory.value)
+  end)
+
   it("undoes in cgroup v2, too", function()
     local group = v2("cpu cpuset io memory pids", { ["/c/io.max"] = "8:16 rbps=1 wbps=max riops=max wiops=max" })
     refused["/c/pids.max"] = function(text) return text == "5" and EINVAL end
@@ -140,10 +166,23 @@ describe("an update of limits", function()
       by = "cgroup v1 blkio.bfq.weight, cgroup v1 blkio.throttle.write_bps_device" } }, group.limits)
   end)
 
+  it("has the weight of io on the file's line for all devices", function()
+    local group = v2("io pids", { ["/c/io.bfq.weight"] = "default 100\n8:0 300" })
+    assert.is_true(limit.update(group, { blockIO = { weight = 50 } }))
+    assert.same({ io = { value = 50, by = "cgroup v2 io.bfq.weight" } }, group.limits)
+    files["/c/pids.max"] = nil
+    assert.is_nil((limit.update(group, { blockIO = { weight = 60 }, pids = { limit = 5 } })))
+    assert.same({ "default 50", "8:0 300" }, lines(files["/c/io.bfq.weight"]))
+  end)
+
   it("takes the file that the kernel has", function()
     local group = v2("io", { ["/c/io.weight"] = "default 100" })
     assert.is_true(limit.update(group, { blockIO = { weight = 1000 } }))
     assert.same({ "io.weight=default 10000" }, log)
+    for weight = 10, 1000 do
+      assert.is_true(limit.update(group, { blockIO = { weight = weight } }))
+      assert.same({ value = weight, by = "cgroup v2 io.weight" }, group.limits.io)
+    end
   end)
 
   it("is refused by its name where the kernel has no file for it", function()
@@ -190,12 +229,45 @@ describe("a limit of a box that is to be started", function()
     assert.same({ nil, "the kernel has no io.weight", ENOENT }, { apply(v2 "io", choice.v2, weight, { cpus = true }) })
   end)
 
+  it("is a disk's weight, of the file that the kernel has", function()
+    local disk = { blockIO = { weightDevice = { { major = 8, minor = 0, weight = 1000 } } } }
+    local group = v2("io", { ["/c/io.weight"] = "default 100" })
+    assert.is_true(apply(group, choice.v2, disk, {}))
+    assert.same({ "io.weight=8:0 10000" }, log)
+    group = v2("io", { ["/c/io.bfq.weight"] = "default 100" })
+    assert.is_true(apply(group, choice.v2, disk, {}))
+    assert.equal("io.bfq.weight=8:0 1000", log[2])
+  end)
+
   it("may be left out, which is noted once", function()
     local group = v1()
     assert.is_true(apply(group, choice.v1, weight, { io = true }))
     assert.is_true(limit.apply(group, choice.writes_of(choice.v1, weight)[1])) -- a start that is begun anew
     assert.same({ { what = "io", why = "not enforced: the kernel has no blkio.bfq.weight" } }, group.notes)
     assert.same({}, group.limits)
+  end)
+
+  it("is a device program that is attached once, also by a start that is begun anew", function()
+    local attached, kept = 0, {}
+    local function replace(of, name, fn)
+      kept[#kept + 1] = { of, name, of[name] }
+      of[name] = fn
+    end
+    helper.cleanup(function()
+      for _, row in ipairs(kept) do row[1][row[2]] = row[3] end
+    end)
+    local handle = setmetatable({}, { __close = function() end })
+    replace(sys, "open", function() return handle end)
+    replace(core, "bpf_device", function() return handle end)
+    replace(core, "bpf_attach", function()
+      attached = attached + 1
+      return true
+    end)
+    replace(core, "bpf_attached", function() return attached end)
+    local group, rules = v2 "", { devices = { { allow = false } } }
+    for _ = 1, 2 do assert.is_true(apply(group, choice.v2, rules, {})) end
+    assert.equal(1, attached)
+    assert.same({ device_rules = { value = "1 rules", by = "cgroup v2 BPF_CGROUP_DEVICE" } }, group.limits)
   end)
 
   it("is a list of CPUs that the box has then: v2 takes those that are not there", function()

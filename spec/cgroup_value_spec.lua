@@ -22,11 +22,14 @@ describe("a value that is read back", function()
     { "line", "8:0 rbps=5 wbps=max riops=max wiops=max", "8:0 rbps=5", true },
     { "line", "8:16 rbps=1\n8:0 rbps=5 wbps=7", "8:0 wbps=7 rbps=5", true },
     { "line", "8:0 rbps=5 wbps=max", "8:0 rbps=6", false }, { "line", "8:16 rbps=5", "8:0 rbps=5", false },
+    { "line", "default 50\n8:0 100", "default 50", true }, { "line", "default 100\n8:0 50", "default 50", false },
     { "line", "8:0 100", "8:0 100", true }, { "line", "", "8:0 0", true }, { "line", "", "8:0 100", false },
     { "line", "8:00 100", "8:0 100", false },
     { "text", "max 100000", "max 100000", true }, { "text", " 50000  100000 ", "50000 100000", true },
     { "text", "50000 100000", "60000 100000", false }, { "text", "67108864", "64M", true },
     { "text", "65536", "64k", true }, { "text", "67108864", "65M", false }, { "text", "4096", "4097", true },
+    { "text", "default 100\n8:0 5", "100", true }, { "text", "default 100", "10", false },
+    { "text", "100", "0", false }, { "text", "some 150000", "full 0", false }, { "text", "", "8:0 0", true },
     { "text", "8:0 rbps=5 wbps=max", "8:0 rbps=5", true }, { "text", "max", "64M", false },
   }
   for i, row in ipairs(rows) do

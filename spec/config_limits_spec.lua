@@ -21,6 +21,17 @@ describe("a limit that cannot be enforced", function()
     assert.is_nil(nsbox.cgroup)
   end)
 
+  it("is not kept: CPU time", function()
+    local nsbox = { cpu_time = 5, degrade = { cpu_time = true } }
+    local places = { v1 = { pids = { folder = "/c" } } }
+    local notes = limits.settle("run", { pids = 5, cpu_time = 5 }, PIDS, nsbox, { cgroups = places })
+    assert.equal("cpu_time", notes[1].what)
+    assert.is_nil(nsbox.cpu_time)
+    nsbox.cpu_time, places.v1.cpuacct = 5, { folder = "/c" }
+    assert.same({}, limits.settle("run", { pids = 5, cpu_time = 5 }, PIDS, nsbox, { cgroups = places }))
+    assert.equal(5, nsbox.cpu_time)
+  end)
+
   it("is none where none is asked for", function()
     assert.same({}, limits.settle("run", {}, {}, {}, HOST))
     assert.is_false(limits.needs_cgroup { hostname = "x" })

@@ -118,6 +118,8 @@ describe("an update of resources", function()
     { { cpu_weight = 1, cpuset = "0", io = { ["8:0"] = { rbps = 1 } } }, memory, { cpu = { shares = 2, cpus = "0" },
       blockIO = { throttleReadBpsDevice = { { major = 8, minor = 0, rate = 1 } } } } },
   }
+  rows[#rows + 1] = { { memory = "4M" }, { memory = { limit = 8 * M, checkBeforeUpdate = true } },
+    { memory = { limit = 4 * M, swap = 4 * M, checkBeforeUpdate = true } } }
   for i, row in ipairs(rows) do
     it(("is what it names, completed by what is in force (row %d)"):format(i), function()
       assert.same({ row[3] }, { resources.update_of(row[1], row[2]) })

@@ -1,6 +1,7 @@
 -- Limits as options: what is accepted, in which form it comes back, and what is misuse.
 local assert = require "luassert"
 local assert_misuse = require "spec.misuse"
+local choice = require "nsbox.cgroup.choice"
 local options = require "nsbox.options"
 local schema = require "nsbox.options.schema"
 local types = require "nsbox.options.types"
@@ -132,6 +133,13 @@ describe("misuse of limits", function()
     { { memory = "1M", cgroup = { ["memory.swap.max"] = 1 } }, "which the option memory sets: use swap" },
     { { pids = 5, cgroup = { ["pids.max"] = 1 } }, "option 'cgroup' must not have pids.max" },
     { { hugetlb = { ["2M"] = 0 }, cgroup = { ["hugetlb.2MB.max"] = 1 } }, "which the option hugetlb sets" },
+    { { memory = "1M", cgroup = { ["memory.memsw.limit_in_bytes"] = 1 } }, "which the option memory sets: use swap" },
+    { { hugetlb = { ["2M"] = 0 }, cgroup = { ["hugetlb.2MB.limit_in_bytes"] = 1 } }, "which the option hugetlb sets" },
+    { { device_rules = {}, cgroup = { ["devices.allow"] = "a" } }, "which the option device_rules sets" },
+    { { device_rules = {}, cgroup = { ["devices.deny"] = "a" } }, "which the option device_rules sets" },
+    { { cpu_weight = 5, cgroup = { ["cpu.weight.nice"] = 1 } }, "which the option cpu_weight sets" },
+    { { cpu_weight = 5, cgroup = { ["cpu.idle"] = 1 } }, "which the option cpu_weight sets" },
+    { { io = {}, cgroup = { ["io.weight"] = 1 } }, "which the option io sets" },
 
     { { memory_limit = 1 }, "use memory" }, { { memory_swap = 1 }, "use swap: what may be swapped beyond memory" },
     { { cpu_count = 1 }, "use cpus" }, { { ulimit_cpu = 1 }, "use cpu_time (the whole box)" },
@@ -144,8 +152,26 @@ describe("misuse of limits", function()
     end)
   end
 
+  it("is a raw key that an option sets, of either version", function()
+    local opts = { memory = "1M", memory_reservation = "1M", cpus = 1, cpu_weight = 5, cpuset = "0", pids = 5, io = {} }
+    local seen = {}
+    for _, version in ipairs { choice.v1, choice.v2 } do
+      for _, row in ipairs(version.rows) do
+        local option = row.option == "swap" and "memory" or row.option
+        if opts[option] ~= nil then
+          assert_misuse(("must not have %s, which the option %s sets"):format(row.file, option), options.check, "run",
+            { [option] = opts[option], cgroup = { [row.file] = 1 } })
+          seen[option] = true
+        end
+      end
+    end
+    for option in pairs(opts) do assert.is_true(seen[option], option) end
+  end)
+
   it("is none where it goes together", function()
-    for _, opts in ipairs { { memory = "1M", swap = 0, memory_reservation = "1M" }, { memory_reservation = "1M" },
+    for _, opts in ipairs { { hugetlb = { ["2M"] = 0 }, cgroup = { ["hugetlb.1GB.max"] = 0 } },
+      { pids = 5, cgroup = { ["devices.allow"] = "a", ["memory.limit_in_bytes"] = 1 } },
+      { memory = "1M", swap = 0, memory_reservation = "1M" }, { memory_reservation = "1M" },
       { memory = "1M", cgroup = { ["memory.high"] = "1M", ["pids.max"] = 5 } }, { degrade = { "io" } } } do
       assert(options.check("run", opts))
     end

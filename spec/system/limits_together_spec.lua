@@ -4,6 +4,8 @@ local helper = require "spec.helper"
 local hierarchy = require "spec.hierarchy"
 local limited = require "spec.limited"
 local nsbox = require "nsbox"
+local process = require "spec.process"
+local script = require "spec.script"
 
 helper.leakcheck { settle = true, outside = true, detached = true }
 setup(function()
@@ -106,6 +108,27 @@ describe("a limit that the caller may not set", function()
     assert.same({ true, {}, "not enforced: " .. why }, { r.ok, r.limits, noted.memory })
     local _, err = nsbox.run("busybox", { "true" }, { memory = "64M", pids = 5, degrade = { "memory" } })
     assert.matches("option 'pids' cannot be enforced", tostring(err))
+  end)
+end)
+
+describe("a limit whose controller is not there", function()
+  it("may be left out, CPU time too", function()
+    process.needs_root()
+    script.succeeds [[
+      assert(sys.unshare "newns")
+      assert(sys.mount(nil, "/", nil, "rec,private"))
+      local points = {}
+      for line in io.lines "/proc/self/mountinfo" do
+        local point, kind, options = line:match "^%S+ %S+ %S+ %S+ (%S+) .* %- (cgroup2?) %S+ (%S+)"
+        if kind == "cgroup2" or kind and options:find "cpuacct" then points[#points + 1] = point end
+      end
+      for _, point in ipairs(points) do assert(sys.umount2(point, "detach")) end
+      local r = assert(nsbox.run("busybox", { "true" }, { pids = 50, cpu_time = 5, degrade = { "pids", "cpu_time" } }))
+      local noted = {}
+      for _, note in ipairs(r.notes) do noted[note.what] = note.why end
+      assert(r.ok and not r.limits.cpu_time and (r.limits.pids or noted.pids), tostring(r))
+      assert(noted.cpu_time == "not enforced: no cgroup file system with the controller is mounted", noted.cpu_time)
+    ]]
   end)
 end)
 

@@ -1,20 +1,31 @@
 -- cgroup/choice.lua: which hierarchy enforces what, by controller: v1's where it is mounted so, else v2's. Pure:
 -- `places` is what tree.places_for found.
 
-local devices = require "nsbox.cgroup.device_rules"
 local leaf = require "nsbox.cgroup.leaf"
+local sorted = require "nsbox.sorted"
 local v1 = require "nsbox.cgroup.v1"
 local v2 = require "nsbox.cgroup.v2"
 
--- In the order in which they are written and told. v1, v2: the controllers that have it, "" is every cgroup of v2.
-local options = {
-  { name = "memory", v1 = "memory", v2 = "memory" }, { name = "swap", v1 = "memory", v2 = "memory" },
-  { name = "memory_reservation", v1 = "memory", v2 = "memory" },
-  { name = "cpus", v1 = "cpu", v2 = "cpu" }, { name = "cpu_weight", v1 = "cpu", v2 = "cpu" },
-  { name = "cpuset", v1 = "cpuset", v2 = "cpuset" }, { name = "pids", v1 = "pids", v2 = "pids" },
-  { name = "io", v1 = "blkio", v2 = "io" }, { name = "hugetlb", v1 = "hugetlb", v2 = "hugetlb" },
-  { name = "device_rules", v1 = "devices", v2 = "", program = true }, { name = "cpu_time", v1 = "cpuacct", v2 = "" },
-}
+-- In the order in which they are written and told: { name =, v1 =, v2 = the controllers that have it ("" is every
+-- cgroup of v2), program = whether v2 takes one }.
+local options = {}
+
+local function option_of(name)
+  if not options[name] then
+    options[#options + 1] = { name = name }
+    options[name] = options[#options]
+  end
+  return options[name]
+end
+
+for _, row in ipairs(v1.rows) do
+  option_of(row.option).v1 = row.controller
+end
+for _, row in ipairs(v2.rows) do
+  local option = option_of(row.option)
+  option.v2, option.program = row.controller, row.program
+end
+option_of("cpu_time").v1, option_of("cpu_time").v2 = "cpuacct", ""
 
 -- write -> its row, which is no plain data as a configuration is.
 local rows = setmetatable({}, { __mode = "k" })
@@ -25,36 +36,59 @@ local function new_write(where, row, text)
   return write
 end
 
+-- A row whose file has a name that the resources give.
+local function named(row, name)
+  return setmetatable({ file = row.file:format(name) }, { __index = row })
+end
+
 --- The row of a write that this module has made.
 local function row_of(write)
   return rows[write]
 end
 
+--- The options that decide, by either version, what a file says: a map to themselves, or, where the file has a name of
+-- theirs, to this: "2MB".
+local function deciders(file)
+  local found = {}
+  for _, version in ipairs { v1, v2 } do
+    for _, row in ipairs(version.rows) do
+      for _, own in ipairs { row.file, table.unpack(row.also or {}) } do
+        found[row.option] = found[row.option]
+          or file:match("^" .. own:gsub("%.", "%%."):gsub("%%s", "(%%w+)") .. "$")
+      end
+    end
+  end
+  return found
+end
+
 --- The writes of a version for these resources: a list of { option =, where = controller or "v2", file =, text = }.
 local function writes_of(version, resources)
   local list = {}
-  local function add(row)
-    local texts = row.of(resources)
-    for _, text in ipairs(type(texts) == "table" and texts or { texts }) do
-      list[#list + 1] = new_write(version == v1 and row.controller or "v2", row, text)
-    end
-  end
   for _, row in ipairs(version.rows) do
-    add(row)
-  end
-  for _, of in ipairs(version.more_rows) do
-    for _, row in ipairs(of(resources)) do
-      add(row)
+    local found, where = row.of and row.of(resources), version == v1 and row.controller or "v2"
+    for _, text in ipairs(type(found) == "table" and found or { found }) do
+      list[#list + 1] = type(text) == "table" and new_write(where, named(row, text.name), text.text)
+        or new_write(where, row, text)
     end
   end
   return list
 end
 
-local function by_option(writes)
+-- By option its writes, and why the version cannot have them, if so: { writes =, lacks =, fix = }.
+local function by_option(version, resources)
   local map = {}
-  for _, write in ipairs(writes) do
-    map[write.option] = map[write.option] or {}
-    table.insert(map[write.option], write)
+  local function at(name)
+    map[name] = map[name] or { writes = {} }
+    return map[name]
+  end
+  for _, write in ipairs(writes_of(version, resources)) do
+    table.insert(at(write.option).writes, write)
+  end
+  for _, row in ipairs(version.rows) do
+    local lacks = row.lacks and row.lacks(resources)
+    if lacks then
+      at(row.option).lacks, at(row.option).fix = lacks, row.fix
+    end
   end
   return map
 end
@@ -78,21 +112,16 @@ local function v2_place(places, controller)
   return "v2"
 end
 
-local NOT_ABOVE = { why = "an id of the box is the caller's, and cgroup v1 limits io of the box's own cgroup alone, "
-  .. "which such a box can change", fix = 'give it other ids (as root userns = "auto", else uid_map)' }
+local NOT_ABOVE = { why = "an id of the box is the caller's, and cgroup v1 has it for the box's own cgroup alone, "
+  .. "where such a box can change it", fix = 'give it other ids (as root userns = "auto", else uid_map)' }
 
 -- Where an option is enforced: a controller of v1, "v2" | nil, { why =, fix = }.
-local function place_of(places, option, resources, exposed)
+local function place_of(places, option, exposed)
   local at = places.v1[option.v1]
   if at and at.folder and not leaf.holds({ leaf = exposed }, option.v1) then
     return nil, NOT_ABOVE
-  end
-  if at and at.folder and option.program then
-    if not at.programs then
-      return nil, NO_PROGRAM
-    end
-    local writes, why = devices.writes(resources.devices)
-    return writes and option.v1, { why = why, fix = "name the devices in another way" }
+  elseif at and at.folder and option.program and not at.programs then
+    return nil, NO_PROGRAM
   elseif at then
     return at.folder and option.v1 or nil, at
   end
@@ -122,94 +151,84 @@ local function base_joins(places, joins)
   end
 end
 
-local function raw_writes(places, unified, chosen, exposed)
-  local keys = {}
-  for key in pairs(unified or {}) do
-    keys[#keys + 1] = key
-  end
-  table.sort(keys)
-  for _, key in ipairs(keys) do
-    local controller = key:match "^[^.]+"
-    local where, problem = place_of(places, { v1 = controller, v2 = controller == "cgroup" and "" or controller },
-      nil, exposed)
-    if not where then
-      return nil, { why = ("%s: %s"):format(key, problem.why), fix = problem.fix }
-    end
-    chosen[#chosen + 1] = new_write(where, { option = "cgroup", controller = controller, file = key, raw = true },
-      unified[key])
-  end
-  return true
-end
-
 -- v1 first, then v2, each in order; a list is easier to compare than a set. But the freezer is before all: what it
 -- holds does not die, so it is swept, and emptied, first.
-local function sorted(joins)
-  local list = {}
-  for name in pairs(joins) do
-    list[#list + 1] = name
+local function in_order(joins)
+  local list = { joins.freezer and "freezer" }
+  for _, name in ipairs(sorted(joins)) do
+    list[#list + 1] = name ~= "freezer" and name or nil
   end
-  table.sort(list, function(a, b)
-    if (a == "freezer") ~= (b == "freezer") then
-      return a == "freezer"
-    end
-    return a < b
-  end)
   return list
 end
 
-local function refusal(option, problem)
-  return { option = option, why = problem.why, fix = problem.fix }
+-- A raw key: its file is of the version that has the controller.
+local function raw_wish(key, text)
+  local controller = key:match "^[^.]+"
+  local function of(where)
+    local row = { option = "cgroup", controller = controller, file = key, raw = true, below = where ~= "v2" }
+    return { writes = { new_write(where, row, text) } }
+  end
+  return { key = key, option = { name = "cgroup", v1 = controller, v2 = controller == "cgroup" and "" or controller },
+    v1 = of(controller), v2 = of "v2" }
+end
+
+-- All that is asked for: a list of { option =, v1 =, v2 = as of by_option }.
+local function wishes(resources, cpu_time)
+  local of_v1, of_v2, list = by_option(v1, resources), by_option(v2, resources), {}
+  for _, option in ipairs(options) do
+    local name = option.name
+    if of_v1[name] or of_v2[name] or name == "cpu_time" and cpu_time then
+      list[#list + 1] = { option = option, v1 = of_v1[name], v2 = of_v2[name] }
+    end
+  end
+  for _, key in ipairs(sorted(resources.unified)) do
+    list[#list + 1] = raw_wish(key, resources.unified[key])
+  end
+  return list
+end
+
+-- Where, and its writes | nil, { option =, why =, fix = }.
+local function granted(places, wish, exposed)
+  local option = wish.option
+  local of = wish[places.v1[option.v1] and "v1" or "v2"] or { writes = {} }
+  local where, problem = place_of(places, option, exposed)
+  if of.lacks then
+    problem = { why = of.lacks, fix = of.fix or "leave it out" }
+  elseif where then
+    return where, of.writes
+  end
+  return nil, { option = option.name, why = wish.key and ("%s: %s"):format(wish.key, problem.why) or problem.why,
+    fix = problem.fix }
 end
 
 --- For OCI resources and a limit of CPU time, or nil: { joins = list of controllers of v1 and "v2", writes = list,
--- left_out = list of { option =, why =, fix = }, counts = limits or counts are asked for, and there are some }
--- | nil, the first such refusal of an option that is not in the set `degrade`. exposed: an id of the box is the
--- caller's; it joins a cgroup wherever it can then.
+-- cpu_time = the limit where it is enforced, left_out = list of { option =, why =, fix = }, counts = whether something is
+-- enforced, or counts are asked for } | nil, the first such refusal of an option that is not in the set `degrade`.
+-- exposed: an id of the box is the caller's; it joins a cgroup wherever it can then.
 local function choose(resources, cpu_time, places, degrade, exposed)
-  local of = { v1 = by_option(writes_of(v1, resources)), v2 = by_option(writes_of(v2, resources)) }
-  local chosen = { joins = {}, writes = {}, left_out = {} }
-  local enforced, joins = resources.unified ~= nil, {}
-  local function refuse(option, problem)
-    if option == "swap" and degrade.memory then
-      return -- comes with memory
-    elseif not degrade[option] then
-      return refusal(option, problem)
-    end
-    table.insert(chosen.left_out, refusal(option, problem))
-  end
-  for _, option in ipairs(options) do
-    local asked = option.name == "cpu_time" and cpu_time or of.v1[option.name] or of.v2[option.name]
-    local where, problem
-    if asked then
-      where, problem = place_of(places, option, resources, exposed)
-    end
-    local writes = where and of[where == "v2" and "v2" or "v1"][option.name] or {}
+  local chosen, joins, enforced = { writes = {}, left_out = {} }, {}, resources.unified ~= nil
+  for _, wish in ipairs(wishes(resources, cpu_time)) do
+    local name = wish.option.name
+    local where, found = granted(places, wish, exposed)
     if where then
       joins[where], enforced = true, true
+      table.move(found, 1, #found, #chosen.writes + 1, chosen.writes)
+      chosen.cpu_time = chosen.cpu_time or name == "cpu_time" and cpu_time or nil
+    elseif degrade[name] then
+      table.insert(chosen.left_out, found)
+    elseif name ~= "swap" or not degrade.memory then -- which comes with memory
+      return nil, found
     end
-    local stop = asked and not where and refuse(option.name, problem)
-    if stop then
-      return nil, stop
-    end
-    table.move(writes, 1, #writes, #chosen.writes + 1, chosen.writes)
-  end
-  local ok, problem = raw_writes(places, resources.unified, chosen.writes, exposed)
-  local stop = not ok and refuse("cgroup", problem)
-  if stop then
-    return nil, stop
   end
   if enforced then
-    for _, write in ipairs(chosen.writes) do
-      joins[write.where] = true
-    end
     base_joins(places, joins)
     chosen.counts = true
   end
   if exposed then
     hide(places, joins)
   end
-  chosen.joins = sorted(joins)
+  chosen.joins = in_order(joins)
   return chosen
 end
 
-return { choose = choose, row_of = row_of, writes_of = writes_of, v1 = v1, v2 = v2 }
+return { choose = choose, deciders = deciders, row_of = row_of, writes_of = writes_of, v1 = v1, v2 = v2 }

@@ -153,10 +153,11 @@ local function is_all(rule)
 end
 
 local function write(allow, text)
-  return { file = allow and "devices.allow" or "devices.deny", text = text }
+  return { name = allow and "allow" or "deny", text = text }
 end
 
---- The writes for a cgroup of v1: { { file =, text = }, … } in their order | nil, message: not to be said there.
+--- The writes for a cgroup of v1, to devices.allow and devices.deny: { { name =, text = }, … } in their order
+-- | nil, message: not to be said there.
 local function writes(rules)
   local default, exceptions = false, {}
   for _, rule in ipairs(rules) do
@@ -197,12 +198,12 @@ local function accesses(read, device)
 end
 
 --- Whether devices.list, as it was read after one of these writes, shows it.
-local function listed(read, written)
-  local allowed = written.file == "devices.allow"
-  if written.text == "a" then
+local function listed(read, text, file)
+  local allowed = file == "devices.allow"
+  if text == "a" then
     return (read == "a *:* rwm") == allowed
   end
-  local device, access = written.text:match "^(%S+ %S+) (%a+)$"
+  local device, access = text:match "^(%S+ %S+) (%a+)$"
   local now = accesses(read, device)
   for letter in access:gmatch "." do
     if (now:find(letter, 1, true) ~= nil) ~= allowed then

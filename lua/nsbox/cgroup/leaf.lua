@@ -6,9 +6,11 @@
 
 local BOX, ADDED = "box", "added"
 
--- v1 throttles block I/O of what is in a cgroup, not of what is below. Its rules of devices are changed by root's
--- CAP_SYS_ADMIN alone, and not set where there are cgroups below.
-local without = { blkio = true, devices = true }
+-- v1 throttles block I/O of what is in a cgroup, not of what is below, and marks packets so.
+local flat = { blkio = true, net_cls = true, net_prio = true }
+
+-- v1's rules of devices are changed by root's CAP_SYS_ADMIN alone, and not set where there are cgroups below.
+local without = { blkio = true, net_cls = true, net_prio = true, devices = true }
 
 -- Without limits there is nothing else to hold.
 local function has(c, where)
@@ -22,7 +24,7 @@ end
 
 --- Whether the box cannot change what is written to its cgroup of a controller of v1, or "v2".
 local function holds(c, where)
-  return not c.leaf or where ~= "blkio"
+  return not c.leaf or not flat[where]
 end
 
 --- All folders that there may be, the innermost first.

@@ -43,7 +43,7 @@ local function noted(group, write, row, read)
   elseif row.raw then
     value = row.file .. " = " .. read
   elseif not row.text then
-    value = math.tointeger(tonumber(read)) or read
+    value = read == "max" and math.huge or math.tointeger(tonumber(read)) or read
   end
   tell(group, write.option, ("cgroup %s %s"):format(write.where == "v2" and "v2" or "v1", row.read or row.file), value)
 end
@@ -55,20 +55,24 @@ local function no_swap()
 end
 
 -- The row that this kernel has, which may have another file for it, and its text; nil where there is nothing to limit.
-local function fitting(group, write, resources)
+local function fitting(group, write)
   local row, folder = row_of(write), group.at[write.where]
   if row.program or file.exists(folder, row.file) then
     return row, write.text
   elseif row.or_else then
     local other = setmetatable(row.or_else, { __index = row })
-    return other, other.of(resources)
+    return other, other.of(write.text)
   elseif write.option == "swap" and no_swap() then
     return nil
   end
   return row, write.text
 end
 
+-- Once: the kernel keeps each that is attached, and a start may be begun anew.
 local function attach_program(group, write)
+  if group.attached then
+    return true
+  end
   local folder <close>, message, errno = sys.open(group.at.v2, "rdonly,directory")
   if not folder then
     return nil, message, errno
@@ -84,27 +88,28 @@ local function attach_program(group, write)
   elseif core.bpf_attached(folder) ~= 1 then
     return nil, "read back: the kernel did not attach the program", sys.EPROTO
   end
+  group.attached = true
   tell(group, write.option, "cgroup v2 " .. write.file, write.text)
   return true
 end
 
--- v1: one below has no CPU that the one above has not, at no time. What is below is the caller's own, see leaf.lua.
+-- What is below is the caller's own, see leaf.lua. At no time may it have a CPU that what is above has not.
 local function write_below(folder, row, text)
-  local ok, message, errno = true, nil, nil
   local names = file.children(folder)
-  local old = names[1] and file.read(folder, row.file)
+  local old = names[1] and row.same == same.list and file.read(folder, row.file)
   if old then
     file.write(folder, row.file, old .. "," .. text)
   end
   for _, name in ipairs(names) do
-    if ok then
-      ok, message, errno = file.write(folder .. "/" .. name, row.file, text)
+    local ok, message, errno = file.write(folder .. "/" .. name, row.file, text)
+    if not ok then
+      if old then
+        file.write(folder, row.file, old)
+      end
+      return nil, message, errno
     end
   end
-  if not ok then
-    file.write(folder, row.file, old)
-  end
-  return ok, message, errno
+  return true
 end
 
 local function write_to(folder, row, text)
@@ -129,7 +134,7 @@ local function put(folder, row, text)
   read, message, errno = file.read(folder, row.read or row.file)
   if not read then
     return nil, message, errno
-  elseif not (row.same or row.raw and same.text or same.number)(read, text) then
+  elseif not (row.same or row.raw and same.text or same.number)(read, text, row.file) then
     return nil, ("%s/%s: read back: it is %s"):format(folder, row.read or row.file, read), sys.EPROTO
   end
   return read
@@ -152,7 +157,7 @@ end
 
 --- One write, read back, and told of: true | nil, message, errno (ENOENT: the kernel has no such file).
 local function apply(group, write)
-  local row, text = fitting(group, write, group.resources)
+  local row, text = fitting(group, write)
   if not row then
     return true
   elseif row.program then
@@ -208,6 +213,16 @@ end
 
 local no_limits = { v2 = "rbps=max wbps=max riops=max wiops=max" }
 
+-- v1's kernel refuses by itself what v2's takes, and enforces by ending processes.
+local function above(group, resources)
+  local wanted = resources.memory or {}
+  local used = wanted.checkBeforeUpdate and group.at.v2 and file.number(group.at.v2, "memory.current")
+  if used and wanted.limit and wanted.limit >= 0 and used > wanted.limit then
+    return { kind = "limit", errno = sys.EBUSY, name = "EBUSY",
+      message = ("option 'memory': the box uses %d bytes, more than that"):format(used) }
+  end
+end
+
 -- What makes a file say again what it said: of what it says by device, of this one.
 local function former(write, row, text, old)
   if row.same == same.line then
@@ -228,8 +243,8 @@ local function undo(group, done)
   end
 end
 
-local function change(group, write, resources, done)
-  local row, text = fitting(group, write, resources)
+local function change(group, write, done)
+  local row, text = fitting(group, write)
   if not row then
     return true
   end
@@ -253,7 +268,8 @@ end
 -- were. kind "unsupported": the box is in no cgroup that has the limit; "limit": the kernel refuses.
 local function update(group, resources)
   local waiting, problem = placed(group, resources)
-  if not waiting then
+  problem = problem or above(group, resources)
+  if problem then
     return nil, problem
   end
   local done = {}
@@ -261,7 +277,7 @@ local function update(group, resources)
     local again = {}
     problem = nil
     for _, write in ipairs(waiting) do
-      local ok, why = change(group, write, resources, done)
+      local ok, why = change(group, write, done)
       if not ok then
         again[#again + 1] = write
         problem = problem or why

@@ -1,16 +1,16 @@
 -- cgroup/v1.lua: the limits of linux.resources as cgroup v1 has them, a row each; what its files tell of a box.
 --
--- A row: option (of nsbox.run), controller, file, and of(resources) -> what is written, a text, a list of them, or nil.
--- same(read, written): whether it was applied, by what `read`, or the file itself, says; value(read): what
--- Result.limits shows of it; below: what is below has it first, of what is above has.
+-- A row: option (of nsbox.run; of what has none the place in OCI's configuration), controller, file, and of(resources)
+-- -> what is written: a text, a list of them, or nil; where %s stands in the file's name, a list of { name = what it is
+-- there, text = }. also: files by which the same could be said. lacks(resources): why this version cannot have it, or
+-- nil; fix: what to do then. same(read, written, file): whether it was applied, by what `read`, or the file itself,
+-- says; value(read): what Result.limits shows of it; below: the cgroups below, see leaf.lua, have to have it, too.
 
 local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
-local same = require("nsbox.cgroup.value").same
+local value = require "nsbox.cgroup.value"
 
-local function text(n)
-  return n and ("%d"):format(n)
-end
+local same, text = value.same, value.text
 
 local function memory(key)
   return function(r)
@@ -20,19 +20,26 @@ end
 
 local function cpu(key)
   return function(r)
-    return r.cpu and r.cpu[key] and tostring(r.cpu[key])
+    return r.cpu and text(r.cpu[key])
   end
 end
 
--- One write a device.
-local function throttle(key)
-  return function(r)
-    local list = {}
-    for i, row in ipairs(r.blockIO and r.blockIO[key] or {}) do
-      list[i] = ("%d:%d %d"):format(row.major, row.minor, row.rate)
-    end
-    return list
+local function quota(read, folder)
+  local n = tonumber(read)
+  return n < 0 and math.huge or n / file.number(folder, "cpu.cfs_period_us")
+end
+
+local function oom_killer(r)
+  local off = r.memory and r.memory.disableOOMKiller
+  return off ~= nil and (off and "1" or "0") or nil
+end
+
+local function priorities(r)
+  local list = {}
+  for i, row in ipairs(r.network and r.network.priorities or {}) do
+    list[i] = ("%s %d"):format(row.name, row.priority)
   end
+  return list
 end
 
 local rows = {
@@ -41,46 +48,55 @@ local rows = {
     same = same.pages, beyond = "memory.limit_in_bytes" },
   { option = "memory_reservation", controller = "memory", file = "memory.soft_limit_in_bytes",
     of = memory "reservation", same = same.pages },
+  { option = "resources.memory.kernelTCP", controller = "memory", file = "memory.kmem.tcp.limit_in_bytes",
+    of = memory "kernelTCP", same = same.pages },
+  { option = "resources.memory.swappiness", controller = "memory", file = "memory.swappiness", below = true,
+    of = memory "swappiness" },
+  { option = "resources.memory.disableOOMKiller", controller = "memory", file = "memory.oom_control", of = oom_killer,
+    same = function(read, written) return read:match "oom_kill_disable (%d)" == written end,
+    value = function(read) return read:match "oom_kill_disable (%d)" == "1" end },
+  { option = "resources.memory.useHierarchy", controller = "memory", file = "memory.use_hierarchy", lacks = value.flat,
+    of = function(r) return r.memory and r.memory.useHierarchy and "1" end },
   { option = "cpus", controller = "cpu", file = "cpu.cfs_period_us", of = cpu "period" },
   { option = "cpus", controller = "cpu", file = "cpu.cfs_quota_us", of = cpu "quota",
-    value = function(read, folder) return tonumber(read) / file.number(folder, "cpu.cfs_period_us") end },
-  { option = "cpu_weight", controller = "cpu", file = "cpu.shares", of = cpu "shares",
-    value = function(read) return 1 + math.floor((tonumber(read) - 2) * 9999 / 262142 + 0.5) end },
-  { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", of = cpu "cpus", same = same.list,
-    text = true, below = true },
+    value = quota },
+  { option = "resources.cpu.burst", controller = "cpu", file = "cpu.cfs_burst_us", of = cpu "burst" },
+  { option = "cpu_weight", controller = "cpu", file = "cpu.shares", also = { "cpu.idle" }, of = cpu "shares",
+    value = function(read) return value.weight(tonumber(read)) end },
+  { option = "resources.cpu.idle", controller = "cpu", file = "cpu.idle", of = cpu "idle" },
+  { option = "resources.cpu.realtimePeriod", controller = "cpu", file = "cpu.rt_period_us", of = cpu "realtimePeriod" },
+  { option = "resources.cpu.realtimeRuntime", controller = "cpu", file = "cpu.rt_runtime_us",
+    of = cpu "realtimeRuntime" },
+  { option = "cpuset", controller = "cpuset", file = "cpuset.cpus", same = same.list, text = true, below = true,
+    of = function(r) return r.cpu and r.cpu.cpus end },
+  { option = "resources.cpu.mems", controller = "cpuset", file = "cpuset.mems", same = same.list, text = true,
+    below = true, of = function(r) return r.cpu and r.cpu.mems end },
   { option = "pids", controller = "pids", file = "pids.max",
-    of = function(r) return r.pids and text(r.pids.limit) end },
+    of = function(r) return r.pids and value.or_max(r.pids.limit) end },
   { option = "io", controller = "blkio", file = "blkio.bfq.weight",
     of = function(r) return r.blockIO and text(r.blockIO.weight) end },
   { option = "io", controller = "blkio", file = "blkio.throttle.read_bps_device",
-    of = throttle "throttleReadBpsDevice", same = same.line, text = true },
+    of = value.of_devices("throttleReadBpsDevice", "rate"), same = same.line, text = true },
   { option = "io", controller = "blkio", file = "blkio.throttle.write_bps_device",
-    of = throttle "throttleWriteBpsDevice", same = same.line, text = true },
+    of = value.of_devices("throttleWriteBpsDevice", "rate"), same = same.line, text = true },
   { option = "io", controller = "blkio", file = "blkio.throttle.read_iops_device",
-    of = throttle "throttleReadIOPSDevice", same = same.line, text = true },
+    of = value.of_devices("throttleReadIOPSDevice", "rate"), same = same.line, text = true },
   { option = "io", controller = "blkio", file = "blkio.throttle.write_iops_device",
-    of = throttle "throttleWriteIOPSDevice", same = same.line, text = true },
+    of = value.of_devices("throttleWriteIOPSDevice", "rate"), same = same.line, text = true },
+  { option = "resources.blockIO.weightDevice", controller = "blkio", file = "blkio.bfq.weight_device",
+    of = value.of_devices("weightDevice", "weight"), same = same.line, text = true },
+  { option = "resources.network.classID", controller = "net_cls", file = "net_cls.classid",
+    of = function(r) return r.network and text(r.network.classID) end },
+  { option = "resources.network.priorities", controller = "net_prio", file = "net_prio.ifpriomap", of = priorities,
+    same = same.line, text = true },
+  { option = "resources.rdma", controller = "rdma", file = "rdma.max", of = value.rdma, same = same.line, text = true },
+  { option = "hugetlb", controller = "hugetlb", file = "hugetlb.%s.limit_in_bytes", of = value.huge_pages,
+    same = same.pages },
+  { option = "device_rules", controller = "devices", file = "devices.%s", read = "devices.list",
+    of = function(r) return r.devices and devices.writes(r.devices) or nil end, same = devices.listed, text = true,
+    lacks = function(r) return r.devices and select(2, devices.writes(r.devices)) end,
+    fix = "name the devices in another way" },
 }
-
--- One row for each page size: its file has it in its name.
-local function huge_pages(r)
-  local list = {}
-  for i, limit in ipairs(r.hugepageLimits or {}) do
-    list[i] = { option = "hugetlb", controller = "hugetlb", file = ("hugetlb.%s.limit_in_bytes"):format(limit.pageSize),
-      of = function() return text(limit.limit) end, same = same.pages }
-  end
-  return list
-end
-
-local function device_rules(r)
-  local list = {}
-  for i, write in ipairs(r.devices and devices.writes(r.devices) or {}) do
-    list[i] = { option = "device_rules", controller = "devices", file = write.file, read = "devices.list", text = true,
-      of = function() return write.text end,
-      same = function(read) return devices.listed(read, write) end }
-  end
-  return list
-end
 
 --- Whether a box that asks for limits is in a cgroup of this controller, although no limit of it is asked for: for what
 -- is told of it, and to reach all of its processes.
@@ -166,5 +182,5 @@ local function prepare(controller, folder)
   return prepares[controller](folder)
 end
 
-return { rows = rows, more_rows = { huge_pages, device_rules }, accounts = accounts, usage = usage,
-  oom_kills = oom_kills, cpu_time = cpu_time, prepare = prepare }
+return { rows = rows, accounts = accounts, usage = usage, oom_kills = oom_kills, cpu_time = cpu_time,
+  prepare = prepare }

@@ -1,10 +1,73 @@
--- cgroup/value.lua: what is written to the files of cgroups, and how what is read back compares.
+-- cgroup/value.lua: what is written to the files of cgroups, of either version, and how what is read back compares.
 
 local core = require "nsbox.core"
+local sorted = require "nsbox.sorted"
 
 local PAGE = core.PAGE_SIZE or 4096 -- the kernel counts memory in pages, and rounds down
 
-local same = {}
+-- cgroup v2's weights of CPUs, 1 to 10000, stretched over v1's shares, 2 to 262144, which OCI has.
+local WEIGHTS, SHARES = 9999, 262142
+
+local value, same = {}, {}
+
+--- A number as it is written, or nil.
+function value.text(n)
+  return n and ("%d"):format(n)
+end
+
+--- The same, where a negative one is no limit.
+function value.or_max(n)
+  return n and n < 0 and "max" or value.text(n)
+end
+
+--- No two weights have the same shares, so that `weight` leads back.
+function value.shares(weight)
+  return weight and 2 + ((weight - 1) * SHARES + WEIGHTS // 2) // WEIGHTS
+end
+
+function value.weight(shares)
+  return shares and 1 + ((shares - 2) * WEIGHTS + SHARES // 2) // SHARES
+end
+
+--- The files of page sizes: a list of { name = page size, text = bytes }.
+function value.huge_pages(resources)
+  local list = {}
+  for i, limit in ipairs(resources.hugepageLimits or {}) do
+    list[i] = { name = limit.pageSize, text = value.text(limit.limit) }
+  end
+  return list
+end
+
+--- The lines of block devices that have `field` in this list of blockIO, and nil where there is none of it.
+function value.of_devices(key, field)
+  return function(resources)
+    local list = {}
+    for _, row in ipairs(resources.blockIO and resources.blockIO[key] or {}) do
+      list[#list + 1] = row[field] and ("%d:%d %d"):format(row.major, row.minor, row[field]) or nil
+    end
+    return list
+  end
+end
+
+--- A line a device of RDMA.
+function value.rdma(resources)
+  local list = {}
+  for i, name in ipairs(sorted(resources.rdma)) do
+    local words, of = { name }, resources.rdma[name]
+    words[#words + 1] = of.hcaHandles and ("hca_handle=%d"):format(of.hcaHandles)
+    words[#words + 1] = of.hcaObjects and ("hca_object=%d"):format(of.hcaObjects)
+    list[i] = table.concat(words, " ")
+  end
+  return list
+end
+
+--- useHierarchy, which cannot be false: see `lacks` in v1.lua.
+function value.flat(resources)
+  return resources.memory and resources.memory.useHierarchy == false
+    and "what a cgroup uses counts in all above it, always" or nil
+end
+
+-- ---- read back ----
 
 function same.number(read, written)
   return read == written or read == "max" and written == "max" or tonumber(read) == tonumber(written)
@@ -62,10 +125,10 @@ function same.line(read, written)
       return true
     end
   end
-  return written:match " 0$" ~= nil -- of v1: no limit is no line
+  return written:match "^%d+:%d+ 0$" ~= nil -- of v1: no limit is no line
 end
 
--- Raw keys: the kernel may write a size, or spaces, in another way.
+-- Raw keys: the kernel may write a size, spaces, or what is for all devices, in another way.
 function same.text(read, written)
   local function plain(text)
     return (text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
@@ -75,7 +138,10 @@ function same.text(read, written)
   end
   local size, unit = written:match "^(%d+)([KMGkmg]?)$"
   local shift = size and ({ k = 10, m = 20, g = 30 })[unit:lower()] or 0
-  return size ~= nil and same.pages(plain(read), tostring(tonumber(size) << shift)) or same.line(read, written)
+  return size ~= nil and (same.pages(plain(read), tostring(tonumber(size) << shift))
+    or same.line(read, "default " .. written)) or same.line(read, written)
 end
 
-return { same = same }
+value.same = same
+
+return value

@@ -26,7 +26,8 @@ end
 --- Sets nsbox.cgroup, of linux.resources and nsbox.cpu_time, with host.cgroups as cgroup.places found them: { joins =
 -- list of controllers of v1 and "v2", writes = list, at = {}, counts = as of choice.choose, leaf = as of
 -- cgroup/leaf.lua }, nil when it has none: nothing is enforced, and, host.exposed, no id of the box is the caller's.
--- Returns a list of notes, of what may stay unenforced and why | nil, err (kind unsupported: the first that may not).
+-- Takes nsbox.cpu_time away where it is not enforced. Returns a list of notes, of what may stay unenforced and why
+-- | nil, err (kind unsupported: the first that may not).
 local function settle(verb, o, linux, nsbox, host)
   local asked = needs_cgroup(o)
   if not asked and not host.exposed then
@@ -45,6 +46,7 @@ local function settle(verb, o, linux, nsbox, host)
   local moved = host.cgroups and host.cgroups.moved
   notes[#notes + 1] = moved and { what = "cgroup",
     why = "the calling process was moved, by the user's systemd, to " .. moved }
+  nsbox.cpu_time = chosen.cpu_time
   nsbox.cgroup = chosen.joins[1] and { joins = chosen.joins, writes = chosen.writes, at = {},
     counts = chosen.counts, leaf = host.exposed and leaf.BOX or nil } or nil
   return notes

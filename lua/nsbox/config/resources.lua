@@ -3,7 +3,9 @@
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
 local options = require "nsbox.options"
+local sorted = require "nsbox.sorted"
 local sys = require "nsbox.sys"
+local value = require "nsbox.cgroup.value"
 
 local PERIOD = 100000 -- microseconds, the kernel's own
 
@@ -29,17 +31,12 @@ local function memory(o)
   return { limit = o.memory, swap = o.memory and o.memory + (o.swap or 0), reservation = o.memory_reservation }
 end
 
--- OCI has the shares of cgroup v1, 2 to 262144: 1 to 10000 stretched over them, so that no two weights are the same.
-local function shares(weight)
-  return weight and 2 + ((weight - 1) * 262142 + 4999) // 9999
-end
-
 local function cpu(o)
   if not (o.cpus or o.cpu_weight or o.cpuset) then
     return nil
   end
   return { quota = o.cpus and math.floor(o.cpus * PERIOD + 0.5), period = o.cpus and PERIOD,
-    shares = shares(o.cpu_weight), cpus = o.cpuset }
+    shares = value.shares(o.cpu_weight), cpus = o.cpuset }
 end
 
 -- ---- block devices ----
@@ -76,15 +73,6 @@ end
 local throttles = { rbps = "throttleReadBpsDevice", wbps = "throttleWriteBpsDevice", riops = "throttleReadIOPSDevice",
   wiops = "throttleWriteIOPSDevice" }
 
-local function sorted_keys(map)
-  local keys = {}
-  for key in pairs(map) do
-    keys[#keys + 1] = key
-  end
-  table.sort(keys)
-  return keys
-end
-
 local function throttle(block, limits, major, minor)
   for key, name in pairs(throttles) do
     if limits[key] then
@@ -99,7 +87,7 @@ local function block_io(verb, io)
     return nil
   end
   local block, seen = { weight = io.weight }, {}
-  for _, key in ipairs(sorted_keys(io.devices)) do
+  for _, key in ipairs(sorted(io.devices)) do
     local major, minor, errno = device(verb, key)
     if not major then
       return nil, minor, errno
@@ -118,7 +106,7 @@ end
 
 local function huge_pages(map)
   local list = {}
-  for _, size in ipairs(sorted_keys(map or {})) do
+  for _, size in ipairs(sorted(map)) do
     list[#list + 1] = { pageSize = size, limit = map[size] }
   end
   return list[1] and list
@@ -181,6 +169,9 @@ local function update_of(opts, current)
   wanted, err, errno = of("box:update", wanted)
   if err then
     return nil, err, errno
+  end
+  if wanted and wanted.memory then
+    wanted.memory.checkBeforeUpdate = current and current.memory and current.memory.checkBeforeUpdate
   end
   return wanted or {}
 end

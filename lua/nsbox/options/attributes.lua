@@ -10,18 +10,8 @@ local MAX_CPU = 8191 -- the most that a kernel can be built for
 
 local attributes = {}
 
-local function between(low, high)
-  return function(v)
-    local n = value.integer(v)
-    if not n or n < low or n > high then
-      return must(("an integer from %d to %d"):format(low, high), v)
-    end
-    return n
-  end
-end
-
-attributes["oom score"] = between(-1000, 1000)
-attributes.nice = between(-20, 19)
+attributes["oom score"] = value.between(-1000, 1000)
+attributes.nice = value.between(-20, 19)
 
 attributes.rlimits = limits.check
 

@@ -1,10 +1,12 @@
 -- The checkers of limits: what a box as a whole may use.
 
 local E = require "nsbox.error"
+local choice = require "nsbox.cgroup.choice"
 local schema = require "nsbox.options.schema"
+local sorted = require "nsbox.sorted"
 local value = require "nsbox.options.value"
 
-local describe, must = value.describe, value.must
+local between, describe, must = value.between, value.describe, value.must
 
 -- With less no program starts: kernel stack, page tables and its first pages take sixteen of 4 KiB, or one of 64 KiB.
 local MIN_MEMORY = 64 << 10
@@ -16,16 +18,6 @@ local MAX_MAJOR, MAX_MINOR = 0xfff, 0xfffff -- of a device number
 local checkers = {}
 
 -- ---- numbers ----
-
-local function between(low, high)
-  return function(v)
-    local n = value.integer(v)
-    if not n or n < low or n > high then
-      return must(("an integer from %d to %d"):format(low, high), v)
-    end
-    return n
-  end
-end
 
 local function positive_size(v)
   if v == 0 then
@@ -297,25 +289,18 @@ end
 
 -- ---- together ----
 
--- Which option sets which file of cgroup v2: one of them says it, not both.
-local files = {
-  { "memory", "memory.max" }, { "memory", "memory.swap.max", "use swap" }, { "memory_reservation", "memory.low" },
-  { "cpus", "cpu.max" }, { "cpu_weight", "cpu.weight" }, { "cpu_weight", "cpu.weight.nice" },
-  { "cpuset", "cpuset.cpus" }, { "pids", "pids.max" }, { "io", "io.max" }, { "io", "io.weight" },
-  { "io", "io.bfq.weight" },
-}
-
+-- A file of the kernel's is said by an option, or raw, not by both.
 local function said_twice(checked)
-  local keys = checked.cgroup or {}
-  for _, row in ipairs(files) do
-    local option, file, instead = table.unpack(row)
-    if keys[file] and checked[option] ~= nil then
-      return ("%s, which the option %s sets%s"):format(file, option, instead and ": " .. instead or "")
-    end
-  end
-  for page in pairs(checked.hugetlb or {}) do
-    if keys["hugetlb." .. page .. ".max"] then
-      return ("hugetlb.%s.max, which the option hugetlb sets"):format(page)
+  for _, key in ipairs(sorted(checked.cgroup)) do
+    for option, name in pairs(choice.deciders(key)) do
+      local asking = option == "swap" and "memory" or option -- which sets both
+      local given = checked[asking]
+      if asking == "hugetlb" then
+        given = given and given[name]
+      end
+      if given ~= nil then
+        return ("%s, which the option %s sets%s"):format(key, asking, option == "swap" and ": use swap" or "")
+      end
     end
   end
 end

@@ -48,6 +48,17 @@ function value.integer(v)
   return math.type(v) and math.tointeger(v) or nil
 end
 
+--- A checker of integers.
+function value.between(low, high)
+  return function(v)
+    local n = value.integer(v)
+    if not n or n < low or n > high then
+      return value.must(("an integer from %d to %d"):format(low, high), v)
+    end
+    return n
+  end
+end
+
 --- How many elements the list part of a table has, or nil, problem when it has holes, or keys of another kind
 -- (which a mixed table may have).
 function value.list(v, mixed)

@@ -1,13 +1,6 @@
 -- plan/fresh.lua: a new file system by the mount calls of Linux 5.2, as one list of steps.
 
-local function sorted(map)
-  local keys = {}
-  for k in pairs(map or {}) do
-    keys[#keys + 1] = k
-  end
-  table.sort(keys)
-  return keys
-end
+local sorted = require "nsbox.sorted"
 
 --- Adds the steps that make file system row[1] and leave its mount in slot row.slot, not attached yet.
 -- row: source (what `mount` lists it as), options (name -> string), flags (names), attr (mount attributes), why.
@@ -26,4 +19,4 @@ local function mount(box, row)
     why = "as a mount" .. (row.attr and ", " .. row.attr or "") }
 end
 
-return { mount = mount, sorted = sorted }
+return { mount = mount }

@@ -1,15 +1,7 @@
 -- probe/cgroup.lua: which cgroup hierarchies there are, and in which of them the caller may make cgroups.
 
+local sorted = require "nsbox.sorted"
 local tree = require "nsbox.cgroup.tree"
-
-local function sorted(set)
-  local list = {}
-  for name in pairs(set) do
-    list[#list + 1] = name
-  end
-  table.sort(list)
-  return list
-end
 
 local function words(set)
   return next(set) and table.concat(sorted(set), " ") or "no controllers"
