@@ -202,8 +202,8 @@ local function granted(places, wish, exposed)
 end
 
 --- For OCI resources and a limit of CPU time, or nil: { joins = list of controllers of v1 and "v2", writes = list,
--- cpu_time = the limit where it is enforced, left_out = list of { option =, why =, fix = }, counts = whether something is
--- enforced, or counts are asked for } | nil, the first such refusal of an option that is not in the set `degrade`.
+-- cpu_time = the limit where it is enforced, left_out = list of { option =, why =, fix = }, counts = whether anything
+-- is enforced, or counts are asked for } | nil, the first such refusal of an option that is not in the set `degrade`.
 -- exposed: an id of the box is the caller's; it joins a cgroup wherever it can then.
 local function choose(resources, cpu_time, places, degrade, exposed)
   local chosen, joins, enforced = { writes = {}, left_out = {} }, {}, resources.unified ~= nil
