@@ -10,7 +10,6 @@ local BUSCTL = "/usr/bin/busctl"
 local MANAGER = { "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager" }
 local PATIENCE = 10 -- seconds
 local PAUSE = 0.005
-local MAX_TEXT = 4096 -- of what busctl says
 local LEAF = "caller"
 local BY_HAND = "start the caller with: systemd-run --user --scope -p Delegate=yes COMMAND"
 
@@ -47,33 +46,17 @@ local function request(scope, pid)
   return words
 end
 
--- Its own words, on one line.
-local function said(reading)
-  sys.nonblock(reading, true)
-  local text = sys.read(reading, MAX_TEXT) or ""
-  return (text:gsub("%s+$", ""):gsub("[%c\x80-\xff]", "?"))
-end
-
 -- true | nil, why, fix
 local function ask(words, environment)
-  local reading, writing = sys.pipe2()
-  if not reading then
-    return nil, writing
-  end
-  local errors <close> = reading
-  local its_end <close> = writing
-  local process <close>, err = tool.start({ BUSCTL }, words, its_end, nil, environment)
-  if not process then
-    return nil, ("%s cannot be run: %s"):format(BUSCTL, tostring(err)), BY_HAND
-  end
-  local how, status = sys.waitid(process, PATIENCE + 1)
+  local how, status, said = tool.run({ BUSCTL }, words, PATIENCE + 1, environment)
   if how == "exit" and status == 0 then
     return true
   elseif not how then
+    return nil, ("%s cannot be run: %s"):format(BUSCTL, tostring(status)), BY_HAND
+  elseif how == "no end" then
     return nil, ("the user's systemd did not answer within %d s"):format(PATIENCE + 1), BY_HAND
   end
-  local text = said(errors)
-  return nil, ("the user's systemd made no scope: %s"):format(text ~= "" and text
+  return nil, ("the user's systemd made no scope: %s"):format(said ~= "" and said
     or ("%s: %s %s"):format(BUSCTL, how, status)), BY_HAND
 end
 
