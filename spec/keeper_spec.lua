@@ -170,7 +170,7 @@ describe("the keeper", function()
       for _, pid in ipairs(n.sys.readdir "/proc") do
         local f = pid:match "^%d+$" and io.open("/proc/" .. pid .. "/stat")
         local s = f and f:read "a" or ""
-        if s:find("(nsbox-keeper) S " .. n.sys.getpid() .. " ", 1, true) then
+        if s:find("%(nsbox%-keeper%) [RSD] " .. n.sys.getpid() .. " ") then -- not what was killed
           return tonumber(pid)
         end
       end
