@@ -148,7 +148,7 @@ describe("pause", function()
 
     it("lets the deadline come " .. what, function()
       local b = start({ "sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done" },
-        { namespaces = opts.namespaces, pids = opts.pids, timeout = 1.5, stop_timeout = 60 })
+        { namespaces = opts.namespaces, pids = opts.pids, timeout = 1, stop_timeout = 60 })
       b:expect "ready"
       b:pause()
       refuses("timeout", sys.ETIMEDOUT, "still runs", b:wait(0.05))
