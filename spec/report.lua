@@ -1,5 +1,6 @@
 -- busted's output handler for spec/run: failures and skips as they come, and the counts into the file named by
--- NSBOX_SPEC_COUNTS when, and only when, the suite came to its end (a crashed run leaves no counts).
+-- NSBOX_SPEC_COUNTS when, and only when, the suite came to its end (a crashed run leaves no counts). With
+-- NSBOX_SPEC_TIMES=SECONDS also each test that takes as long, its before_each and after_each not counted.
 local pretty = require "pl.pretty"
 
 local function text(message)
@@ -34,7 +35,16 @@ return function(options)
     if traceback and (options.verbose or entry.isError) then say(indent(traceback), "\n") end
   end
 
-  function handler.testEnd(_, _, status)
+  local slow, test_began = tonumber(os.getenv "NSBOX_SPEC_TIMES" or "") or math.huge, nil
+
+  function handler.testStart()
+    test_began = busted.monotime()
+    return nil, true
+  end
+
+  function handler.testEnd(element, _, status)
+    local took = busted.monotime() - test_began
+    if took >= slow then say(("%7.2f s  %s\n"):format(took, handler.getFullName(element))) end
     if status == "pending" then
       local entry = handler.pendings[#handler.pendings]
       local reason = entry.message and text(entry.message):gsub("^%S+:%d+: ", "") or "not written yet"
@@ -86,6 +96,7 @@ return function(options)
 
   busted.subscribe({ "file", "start" }, handler.fileStart)
   busted.subscribe({ "file", "end" }, handler.fileEnd)
+  busted.subscribe({ "test", "start" }, handler.testStart)
   busted.subscribe({ "test", "end" }, handler.testEnd)
   busted.subscribe({ "suite", "end" }, handler.suiteEnd)
   busted.subscribe({ "error" }, handler.error)

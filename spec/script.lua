@@ -106,15 +106,32 @@ script.CHECK = [[
   end
 ]]
 
---- Runs a script, in which nsbox and sys are loaded, to its good end; what it prints is its complaint.
-function script.succeeds(text, options)
+local function checked(text, options)
   text = ("io.stdout:setvbuf 'line'\nlocal nsbox = require 'nsbox'\nlocal sys = nsbox.sys\n%s\nprint 'done'")
     :format(text)
-  local s <close> = script.start(text, options)
+  return script.start(text, options)
+end
+
+local function assert_success(s)
   local said = {}
   for line in function() return s:line(60) end do said[#said + 1] = line end
   assert.equal("done", table.concat(said, "\n"))
   assert.same({ "exit", 0 }, { s:wait() })
+end
+
+--- Runs a script, in which nsbox and sys are loaded, to its good end; what it prints is its complaint.
+function script.succeeds(text, options)
+  local s <close> = checked(text, options)
+  assert_success(s)
+end
+
+--- The same of several at once, each with its own nsbox: for those that wait.
+function script.all_succeed(texts)
+  local list <close> = setmetatable({}, { __close = function(all)
+    for _, s in ipairs(all) do mt.__close(s) end
+  end })
+  for i, text in ipairs(texts) do list[i] = checked(text) end
+  for _, s in ipairs(list) do assert_success(s) end
 end
 
 --- For a script: each box's process waits, once its descriptors are closed, at a barrier called "spec".

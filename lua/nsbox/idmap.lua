@@ -3,11 +3,9 @@
 
 local idrows = require "nsbox.idrows"
 local subid = require "nsbox.subid"
-local sys = require "nsbox.sys"
 local tool = require "nsbox.tool"
 
 local PATIENCE = 10 -- seconds
-local MAX_TEXT = 4096 -- of what the programs say
 local MAX_ID = 4294967295
 
 -- The caller as 0, and its ranges, one behind the other, from 1 on.
@@ -48,13 +46,6 @@ end
 
 -- ---- newuidmap ----
 
--- Its own words, on one line.
-local function said(reading)
-  sys.nonblock(reading, true)
-  local text = sys.read(reading, MAX_TEXT) or ""
-  return (text:gsub("%s+$", ""):gsub("[%c\x80-\xff]", "?"))
-end
-
 local function map(program, pid, rows)
   local words = { program:match "[^/]*$", tostring(pid) }
   for _, row in ipairs(rows) do
@@ -62,22 +53,13 @@ local function map(program, pid, rows)
       words[#words + 1] = tostring(row[i])
     end
   end
-  local reading, writing = sys.pipe2()
-  if not reading then
-    return nil, writing
-  end
-  local errors <close> = reading
-  local its_end <close> = writing
-  local process <close>, err = tool.start({ program }, words, its_end)
-  if not process then
-    return nil, tostring(err)
-  end
-  local how, status = sys.waitid(process, PATIENCE)
+  local how, status, said = tool.run({ program }, words, PATIENCE)
   if how == "exit" and status == 0 then
     return true
+  elseif not how then
+    return nil, tostring(status)
   end
-  local text = said(errors)
-  return nil, text ~= "" and text or ("%s: %s %s"):format(program, how or "no end", status)
+  return nil, said ~= "" and said or ("%s: %s %s"):format(program, how, status)
 end
 
 --- Maps the ids of a fresh user namespace, whose process this is: true | nil, why.

@@ -5,6 +5,7 @@ local launch = require "nsbox.launch"
 local sys = require "nsbox.sys"
 
 local ENVIRONMENT = { "LC_ALL=C" }
+local MAX_TEXT = 4096 -- of what a program says
 
 -- keeper: whether it runs as root of the keeper's user namespace.
 local function plan_of(paths, words, keeper, environment)
@@ -39,4 +40,28 @@ local function start(paths, words, errors, keeper, environment)
     inputs = { null = null, errors = errors or null, keeper = keeper } }
 end
 
-return { start = start }
+-- In plain letters, on one line.
+local function said(reading)
+  sys.nonblock(reading, true)
+  local text = sys.read(reading, MAX_TEXT) or ""
+  return (text:gsub("%s+$", ""):gsub("[%c\x80-\xff]", "?"))
+end
+
+--- The same, to its end or for so many seconds, and it is gone then: "exit" | "signal" | "no end", its status, one line
+-- of what it said was wrong | nil, err.
+local function run(paths, words, seconds, environment)
+  local reading, writing = sys.pipe2()
+  if not reading then
+    return nil, writing
+  end
+  local errors <close> = reading
+  local its_end <close> = writing
+  local process <close>, err = start(paths, words, its_end, nil, environment)
+  if not process then
+    return nil, err
+  end
+  local how, status = sys.waitid(process, seconds)
+  return how or "no end", status, said(errors)
+end
+
+return { start = start, run = run }

@@ -120,9 +120,10 @@ for _, way in ipairs(ways) do
       b:expect "x\nx\n"
       local pid
       for _, process in ipairs(b:processes()) do pid = process.state == "Z" and process.pid or pid end
-      assert.truthy(pid)
+      local function threads() return #helper.names(("/proc/%d/task"):format(pid)) end
+      assert.equal(2, threads())
       b:close()
-      box.eventually("it lives on", function() return not lfs.attributes("/proc/" .. pid, "mode") end)
+      box.eventually("it lives on", function() return threads() < 2 end) -- as a zombie until it is reaped
     end)
   end)
 

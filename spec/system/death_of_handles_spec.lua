@@ -79,8 +79,9 @@ local CAST = [[
   local function ready() io.write("ready\n"):flush() end
 ]]
 
--- Starts it, lets `finish` end it, and looks at what is left: the detached box, without what was added to it.
-local function round(text, what, finish)
+-- Starts it, lets `finish` end it, and looks at what is left: the detached box, without what was added to it. Answers
+-- a function that destroys it: that waits until the host's process 1 has reaped what was added, which takes its time.
+local function begin(text, what, finish)
   local marker, name = box.marker(), box.marker()
   local s <close> = script.start(CAST:format(name) .. text, { marker = marker, before = function()
     sys.dup3(assert(sys.open("/dev/null", "rdwr")), 2)
@@ -100,9 +101,17 @@ local function round(text, what, finish)
   end
   finish(s)
   gone.assert(marker, children, what)
-  local left <close> = assert(nsbox.box(name), what)
+  local left = assert(nsbox.box(name), what)
   assert.equal("running", left.state, what)
-  assert(left:destroy())
+  return function()
+    local _ <close> = left
+    assert.equal("running", left.state, what)
+    assert(left:destroy())
+  end
+end
+
+local function round(...)
+  begin(...)()
 end
 
 local ALONE = [[
@@ -130,11 +139,14 @@ local function killed(after)
 end
 
 local function kill_rounds(n)
+  local destroy = {}
   for i = 1, helper.rounds(n) do
     local verb, which, after = VERBS[(i - 1) % #VERBS + 1], math.random(4), math.random() * 0.04
     local text = i % 4 == 0 and TOGETHER:format() or ALONE:format(verb, which, which)
-    round(text, ("round %d, %s, box %d, after %.2f ms"):format(i, verb, which, after * 1000), killed(after))
+    local what = ("round %d, %s, box %d, after %.2f ms"):format(i, verb, which, after * 1000)
+    destroy[i] = begin(text, what, killed(after))
   end
+  for _, fn in ipairs(destroy) do fn() end
 end
 
 local function ends(code)

@@ -48,9 +48,9 @@ local function sweep(times, text, ready, longest, signal)
 end
 
 describe("SIGKILL of the caller leaves nothing,", function()
-  it("whenever it comes", function() sweep(80, LOOP, true, 0.02, "kill") end)
+  it("whenever it comes", function() sweep(40, LOOP, true, 0.02, "kill") end)
   it("whenever it comes, many times #soak", function() sweep(600, LOOP, true, 0.03, "kill") end)
-  it("also while the first box and its keeper are made", function() sweep(80, COLD, false, 0.025, "kill") end)
+  it("also while the first box and its keeper are made", function() sweep(40, COLD, false, 0.025, "kill") end)
   it("also while the first box and its keeper are made, many times #soak", function()
     sweep(600, COLD, false, 0.025, "kill")
   end)

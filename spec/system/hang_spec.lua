@@ -123,6 +123,7 @@ end)
 
 -- ---- stopped ----
 
+-- each(what, timeout, fn, only): for each way to be stopped, or only the one of that name.
 local STOPPED = [[
   local ways = {
     ["itself"] = function(opts)
@@ -167,8 +168,8 @@ local STOPPED = [[
       return p, b
     end,
   }
-  local function each(what, timeout, fn)
-    for way, make in pairs(ways) do
+  local function each(what, timeout, fn, only)
+    for way, make in pairs(only and { [only] = ways[only] } or ways) do
       for _, pid in ipairs { true, false } do
         local p, b <close> = make { namespaces = { pid = pid }, timeout = timeout, stop_timeout = timeout and 0.1 }
         local before = sys.clock()
@@ -186,6 +187,9 @@ local STOPPED = [[
   end
 ]]
 
+local WAYS = { "itself", "from outside", "its init, from outside", "a process that was added", "by pause",
+  "by pause, with one that was added" }
+
 describe("a process that is stopped", function()
   local cases = {
     { "is killed", nil, "assert(p:kill()) return p:wait()" },
@@ -193,13 +197,18 @@ describe("a process that is stopped", function()
     { "is ended by stop without a grace", nil, "return p:stop(0)" },
     { "is closed", nil, "return p:close()" },
     { "goes with its box", nil, "return b:close()" },
-    { "ends by its timeout", 0.5, "return p:wait()" },
-    { "ends by its timeout, which communicate sees", 0.5, "return p:communicate()" },
-    { "ends by its timeout while the caller is busy", 0.5, "sys.nanosleep(1) return p:wait()" },
+    { "ends by its timeout", 1, "return p:wait()" },
+    { "ends by its timeout, which communicate sees", 1, "return p:communicate()" },
+    { "ends by its timeout while the caller is busy", 1, "sys.nanosleep(1.5) return p:wait()" },
   }
   for _, case in ipairs(cases) do
     it(case[1], function()
-      script.succeeds(STOPPED .. ("each(%q, %s, function(p, b) %s end)"):format(case[1], case[2], case[3]))
+      local texts = {}
+      for i, way in ipairs(case[2] and WAYS or { false }) do -- at once where there is a time to wait for
+        texts[i] = STOPPED .. ("each(%q, %s, function(p, b) %s end, %s)"):format(case[1], case[2], case[3],
+          way and ("%q"):format(way) or "nil")
+      end
+      script.all_succeed(texts)
     end)
   end
 

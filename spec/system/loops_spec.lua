@@ -43,17 +43,17 @@ end
 local verbs = {}
 
 function verbs.run()
-  assert.equal("hi\n", assert(nsbox.run("busybox", "sleep 0.1; echo hi")).stdout)
+  assert.equal("hi\n", assert(nsbox.run("busybox", "sleep 0.05; echo hi")).stdout)
 end
 
 verbs["start and wait"] = function()
-  local box <close> = assert(nsbox.start("busybox", "sleep 0.1; exit 3"))
+  local box <close> = assert(nsbox.start("busybox", "sleep 0.05; exit 3"))
   assert.equal(3, assert(box:wait()).code)
 end
 
 verbs["wait with a timeout"] = function()
   local box <close> = assert(nsbox.start("busybox", "sleep 100"))
-  local r, err = box:wait(0.1)
+  local r, err = box:wait(0.05)
   assert.is_nil(r)
   assert.equal("timeout", err.kind)
 end
@@ -65,16 +65,16 @@ end
 verbs.stop = function()
   local box <close> = assert(nsbox.start("busybox", "trap true TERM; echo x; while :; do sleep 1; done"))
   assert(box:expect "x")
-  assert.equal("KILL", assert(box:stop(0.1)).signal)
+  assert.equal("KILL", assert(box:stop(0.05)).signal)
 end
 
 verbs.exec = function()
   local box <close> = assert(nsbox.start("busybox", "sleep 100"))
-  assert.equal("in\n", assert(box:exec("sleep 0.1; echo in")).stdout)
+  assert.equal("in\n", assert(box:exec("sleep 0.05; echo in")).stdout)
 end
 
 verbs["stream read and write"] = function()
-  local box <close> = assert(nsbox.start("busybox", "read x; sleep 0.1; echo got $x; cat",
+  local box <close> = assert(nsbox.start("busybox", "read x; sleep 0.05; echo got $x; cat",
     { stdin = "pipe", stdout = "pipe" }))
   assert(box.stdin:write "one\n")
   assert.equal("got one", box.stdout:read "l")
@@ -94,44 +94,44 @@ end
 
 verbs["a stream's timeout"] = function()
   local box <close> = assert(nsbox.start("busybox", "sleep 100", { stdout = "pipe" }))
-  local line, err = box.stdout:settimeout(0.1):read()
+  local line, err = box.stdout:settimeout(0.05):read()
   assert.is_nil(line)
   assert.equal("timeout", err.kind)
 end
 
 verbs.expect = function()
-  local box <close> = assert(nsbox.start("busybox", "sleep 0.1; echo ready 7; sleep 100"))
+  local box <close> = assert(nsbox.start("busybox", "sleep 0.05; echo ready 7; sleep 100"))
   assert.equal("7", box:expect("ready (%d)", 30))
-  local found, err = box:expect("never", 0.1)
+  local found, err = box:expect("never", 0.05)
   assert.is_nil(found)
   assert.equal("timeout", err.kind)
 end
 
 verbs.communicate = function()
-  local box <close> = assert(nsbox.start("busybox", "sleep 0.1; cat", { stdin = "pipe", stdout = "pipe" }))
+  local box <close> = assert(nsbox.start("busybox", "sleep 0.05; cat", { stdin = "pipe", stdout = "pipe" }))
   local text = ("y"):rep(200000)
   assert.equal(text, assert(box:communicate(text)).stdout)
 end
 
 verbs.sleep = function()
   local began = nsbox.clock()
-  assert.is_true(nsbox.sleep(0.1))
-  assert.is_true(nsbox.clock() - began >= 0.1)
+  assert.is_true(nsbox.sleep(0.05))
+  assert.is_true(nsbox.clock() - began >= 0.05)
 end
 
 verbs.wait_any = function()
   local slow <close> = assert(nsbox.start("busybox", "sleep 100"))
-  local fast <close> = assert(nsbox.start("busybox", "sleep 0.1"))
+  local fast <close> = assert(nsbox.start("busybox", "sleep 0.05"))
   local first, r = nsbox.wait_any({ slow, fast })
   assert.equal(fast, first)
   assert.is_true(r.ok)
 end
 
 verbs["gather"] = function()
-  local results = assert(nsbox.gather({ 3, 2, 1 }, function(n)
-    return assert(nsbox.run("busybox", ("sleep 0.%d; echo %d"):format(n, n))).stdout
+  local results = assert(nsbox.gather({ 8, 5, 2 }, function(n)
+    return assert(nsbox.run("busybox", ("sleep 0.0%d; echo %d"):format(n, n))).stdout
   end))
-  assert.same({ "3\n", "2\n", "1\n" }, results)
+  assert.same({ "8\n", "5\n", "2\n" }, results)
 end
 
 verbs["a line function that waits"] = function()
@@ -169,7 +169,7 @@ for _, kind in ipairs { "luv", "cqueues", "copas", "own" } do
     it("several wait for one box, and each has its Result", function()
       local loop, codes = open(kind), {}
       run(loop, function()
-        local box <close> = assert(nsbox.start("busybox", "sleep 0.1; exit 4"))
+        local box <close> = assert(nsbox.start("busybox", "sleep 0.05; exit 4"))
         for i = 1, 3 do
           loop.start(function() codes[i] = assert(box:wait()).code end)
         end

@@ -46,9 +46,15 @@ describe("processes", function()
   end)
 
   it("are the descendants in a box that shares the caller's pids", function()
-    local b = start({ "sh", "-c", "sleep 2 & (sleep 2; :) & wait" }, { namespaces = { pid = false } })
-    box.eventually("all four", function() return #b:processes() == 4 end)
+    local b = start({ "sh", "-c", "sleep 100 & (sleep 100; :) & wait" }, { namespaces = { pid = false } })
+    local function sleeping()
+      local pids = {}
+      for _, p in ipairs(b:processes()) do pids[#pids + 1] = p.name == "sleep" and p.pid or nil end
+      return pids
+    end
+    box.eventually("all four", function() return #b:processes() == 4 and #sleeping() == 2 end)
     for _, p in ipairs(b:processes()) do assert.equal(p.pid, p.inside) end
+    for _, pid in ipairs(sleeping()) do sys.kill(pid, "kill") end
     assert.equal(0, b:wait().code)
     assert.same({}, b:processes())
   end)

@@ -280,8 +280,26 @@ local function outcome(task, token)
   return true
 end
 
+-- At the end of the Lua state the process's own finalizer comes before its box's, and waits for its end: of v1 a frozen
+-- one has none.
+local freezing_mt = { __gc = function(token)
+  local task = token.task
+  if task.paused == token and not task.closed and task.owner == core.self() then
+    task:end_now()
+  end
+end }
+
+local function new_token(task)
+  local token = { held = {}, duties = {}, count = 0 }
+  if freeze.can(task) then
+    token.freezes, token.task = true, task
+    setmetatable(token, freezing_mt)
+  end
+  return token
+end
+
 local function halt(task)
-  local token = { held = {}, duties = {}, count = 0, freezes = freeze.can(task) }
+  local token = new_token(task)
   local _ <close> = setmetatable({ task = task, token = token }, undoing_mt)
   local ok, message, errno = begin(task, token)
   if ok then

@@ -26,13 +26,7 @@ end
 
 --- true | nil, message, errno. The file is not made: the kernel has, or has not.
 function file.write(folder, name, text)
-  local fd <close>, message, errno = sys.open(folder .. "/" .. name, "wronly")
-  if not fd then
-    return nil, message, errno
-  end
-  local n
-  n, message, errno = sys.write(fd, text)
-  return n and true or nil, message, errno
+  return sys.write_file("cwd", folder .. "/" .. name, text)
 end
 
 function file.exists(folder, name)

@@ -128,7 +128,7 @@ local function put(folder, row, text)
   if errno == sys.ENOENT then
     return nil, "the kernel has no " .. row.file, errno
   elseif not ok then
-    return nil, (message:gsub("^write:", "write " .. row.file .. ":")), errno
+    return nil, ("write %s%s"):format(row.file, message:match ": [^:]*$"), errno
   end
   local read
   read, message, errno = file.read(folder, row.read or row.file)

@@ -2,15 +2,15 @@
 -- delegated scope and moves the caller into it. systemd ends the scope, with all in it, when the caller has ended.
 
 local core = require "nsbox.core"
-local file = require "nsbox.probe.file"
+local file = require "nsbox.cgroup.file"
 local sys = require "nsbox.sys"
 local tool = require "nsbox.tool"
+local tree = require "nsbox.cgroup.tree"
 
 local BUSCTL = "/usr/bin/busctl"
 local MANAGER = { "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager" }
 local PATIENCE = 10 -- seconds
 local PAUSE = 0.005
-local MAX_TEXT = 4096 -- of what busctl says
 local LEAF = "caller"
 local BY_HAND = "start the caller with: systemd-run --user --scope -p Delegate=yes COMMAND"
 
@@ -47,49 +47,29 @@ local function request(scope, pid)
   return words
 end
 
--- Its own words, on one line.
-local function said(reading)
-  sys.nonblock(reading, true)
-  local text = sys.read(reading, MAX_TEXT) or ""
-  return (text:gsub("%s+$", ""):gsub("[%c\x80-\xff]", "?"))
-end
-
 -- true | nil, why, fix
 local function ask(words, environment)
-  local reading, writing = sys.pipe2()
-  if not reading then
-    return nil, writing
-  end
-  local errors <close> = reading
-  local its_end <close> = writing
-  local process <close>, err = tool.start({ BUSCTL }, words, its_end, nil, environment)
-  if not process then
-    return nil, ("%s cannot be run: %s"):format(BUSCTL, tostring(err)), BY_HAND
-  end
-  local how, status = sys.waitid(process, PATIENCE + 1)
+  local how, status, said = tool.run({ BUSCTL }, words, PATIENCE + 1, environment)
   if how == "exit" and status == 0 then
     return true
   elseif not how then
+    return nil, ("%s cannot be run: %s"):format(BUSCTL, tostring(status)), BY_HAND
+  elseif how == "no end" then
     return nil, ("the user's systemd did not answer within %d s"):format(PATIENCE + 1), BY_HAND
   end
-  local text = said(errors)
-  return nil, ("the user's systemd made no scope: %s"):format(text ~= "" and text
+  return nil, ("the user's systemd made no scope: %s"):format(said ~= "" and said
     or ("%s: %s %s"):format(BUSCTL, how, status)), BY_HAND
 end
 
 -- ---- the scope ----
 
-local function own_place()
-  return ("\n" .. (file.read "/proc/self/cgroup" or "")):match "\n0::([^\n]*)"
-end
-
--- The job is done a moment after the answer. The scope's path | nil, why, fix.
+-- The job is done a moment after the answer. The scope's folder | nil, why, fix.
 local function wait_for(scope)
   local deadline = sys.clock() + PATIENCE
   repeat
-    local place = own_place() or ""
-    if place:sub(-#scope - 1) == "/" .. scope then
-      return place
+    local own = tree.look()
+    if own and own.path:sub(-#scope - 1) == "/" .. scope then
+      return own.point .. own.path
     end
     sys.nanosleep(PAUSE)
   until sys.clock() > deadline
@@ -97,27 +77,16 @@ local function wait_for(scope)
     "look at: journalctl --user -u " .. scope
 end
 
--- Where the host's whole v2 tree is mounted | nil, why, fix.
-local function mount_point()
-  for line in (file.read "/proc/self/mountinfo" or ""):gmatch "[^\n]+" do
-    local point = line:match "^%S+ %S+ %S+ / (%S+) .* %- cgroup2 "
-    if point then
-      return (point:gsub("\\(%d%d%d)", function(octal) return string.char(tonumber(octal, 8)) end))
-    end
-  end
-  return nil, "no cgroup2 file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-end
-
 -- A cgroup that gives controllers to others may hold no process: all of the caller goes into a leaf.
 local function settle(folder)
   local leaf = folder .. "/" .. LEAF
   local ok, why = sys.mkdir(leaf, "0755")
   if ok then
-    ok, why = sys.write_file("cwd", leaf .. "/cgroup.procs", tostring(sys.getpid()))
+    ok, why = file.write(leaf, "cgroup.procs", tostring(sys.getpid()))
   end
-  local controllers = (file.read(folder .. "/cgroup.controllers") or ""):gsub("%S+", "+%0")
+  local controllers = (file.read(folder, "cgroup.controllers") or ""):gsub("%S+", "+%0")
   if ok and controllers:find "%S" then
-    ok, why = sys.write_file("cwd", folder .. "/cgroup.subtree_control", controllers)
+    ok, why = file.write(folder, "cgroup.subtree_control", controllers)
   end
   if not ok then
     return nil, "the scope cannot be used: " .. tostring(why), BY_HAND
@@ -125,7 +94,7 @@ local function settle(folder)
   return folder
 end
 
--- The scope's path | nil, why, fix.
+-- The scope's folder | nil, why, fix.
 local function make_scope()
   local environment, why, fix = bus_environment()
   if not environment then
@@ -144,16 +113,14 @@ local function make_scope()
 end
 
 local function make()
-  local point, why, fix = mount_point()
-  if not point then
+  if not tree.look() then
+    return nil, "no cgroup2 file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+  end
+  local folder, why, fix = make_scope()
+  if not folder then
     return nil, why, fix
   end
-  local place
-  place, why, fix = make_scope()
-  if not place then
-    return nil, why, fix
-  end
-  return settle(point .. place)
+  return settle(folder)
 end
 
 --- Moves the caller, with all its threads, into a delegated scope of its own: the scope's folder, to make cgroups in |

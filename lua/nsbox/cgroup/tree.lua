@@ -31,9 +31,12 @@ local function places()
   return map
 end
 
+-- A path, reckoned from a root that it is below; "" for the root itself.
 local function below(path, root)
-  if root ~= "/" and path:sub(1, #root) == root then
-    path = path:sub(#root + 1)
+  if path == root then
+    return ""
+  elseif path:sub(1, #root + 1) == root .. "/" then
+    return path:sub(#root + 1)
   end
   return path == "/" and "" or path
 end
