@@ -28,42 +28,6 @@ local OWNER = [[
   assert(keeper.remove_later(fd, arg[1]:match "[^/]*$"))
 ]]
 
--- For a script, too: cgroups one in the other, deeper than any path is long, and a process in some of them.
-local DEEP = [[
-  local sys = require "nsbox.sys"
-  local made = {}
-  local function join(at, command)
-    local r, w = sys.pipe2() -- exec closes it
-    made[#made + 1] = assert(sys.clone(sys.SIGCHLD, function()
-      assert(sys.write_file(at, "cgroup.procs", "0"))
-      sys.execve("/bin/busybox", { "sh", "-c", command }, {})
-    end))
-    w:close()
-    assert(sys.read(r) == "")
-    r:close()
-  end
-  local function deep(folder, levels, every, command, state)
-    local busy, at = {}, assert(sys.open(folder, "rdonly,directory"))
-    for i = 1, levels do
-      local name = ("d"):rep(200)
-      assert(sys.mkdirat(at, "a", "0755")) -- there is one beside it, before and behind
-      assert(sys.mkdirat(at, name, "0755"))
-      assert(sys.mkdirat(at, "z", "0755"))
-      local below = assert(sys.openat(at, name, "rdonly,directory"))
-      if not busy[at] then at:close() end
-      at = below
-      if i % every == 0 then
-        join(at, command)
-        busy[at] = true
-      end
-    end
-    for folder in pairs(busy) do -- nobody joins one that is frozen
-      if state then assert(sys.write_file(folder, "freezer.state", state)) end
-      folder:close()
-    end
-  end
-]]
-
 local function gone(path)
   start.eventually(path .. " is removed", function() return not lfs.attributes(path, "mode") end)
 end
@@ -106,7 +70,8 @@ for _, name in ipairs { "", "pids", "freezer" } do
 
     it("is removed with cgroups in it as deep as a box likes, by few descriptors", function()
       local path = hierarchy.make(name)
-      owner_dies(path, DEEP .. 'deep(arg[1], 300, 100, "sleep 1000"' .. (name == "freezer" and ', "FROZEN")' or ")"),
+      local state = name == "freezer" and '"FROZEN"' or "nil"
+      owner_dies(path, ('require "spec.deep"(arg[1], 300, 100, "sleep 1000", %s)'):format(state),
         function() assert(sys.setrlimit("nofile", 64, 64)) end)
       gone(path)
     end)
@@ -175,13 +140,13 @@ for _, name in ipairs { "", "cpuacct" } do
 
     it("reaches cgroups as deep as a box likes, and what forks all the time", function()
       local path = hierarchy.make(name)
-      script.succeeds(DEEP .. [[
-        local keeper = require "nsbox.keeper"
+      script.succeeds([[
+        local keeper, deep = require "nsbox.keeper", require "spec.deep"
         assert(sys.setrlimit("nofile", 64, 64))
-        deep(arg[1], 300, 100, "while :; do (:); done")
+        local pids = deep(arg[1], 300, 100, "while :; do (:); done")
         local fd <close> = assert(sys.open(arg[1], "path"))
         assert(keeper.cpu_later(fd, 0.01, 2))
-        for _, pid in ipairs(made) do
+        for _, pid in ipairs(pids) do
           local how, signo = sys.waitid(pid, 20)
           assert(how == "signal" and signo == 9, how)
         end ]], { marker = path })
