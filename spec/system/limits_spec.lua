@@ -36,6 +36,8 @@ describe("memory", function()
     assert.is_true(tonumber(says(b, "memory.max_usage_in_bytes", "memory.peak")) <= 16 * MIB)
     assert.equal("1", says(b, "memory.oom_control", "memory.events"):match "oom_kill (%d+)")
     assert.equal("running", b.state)
+    b:kill()
+    assert.equal("killed", assert(b:wait(helper.PATIENCE)).reason)
   end)
 
   it("tells of a child that was killed under a command that ends well", function()
