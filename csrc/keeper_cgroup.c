@@ -6,14 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/stat.h>
 #include <signal.h>
 #include <time.h>
 
 enum {
-    MAX_DEPTH = 64,     /* of folders: each takes a descriptor and some stack */
-    MAX_READS = 16384,  /* of one list of processes */
-    MAX_ENTRIES = 8192, /* reads of one folder */
-    MAX_KILLS = 200,    /* rounds of a limit's */
+    MAX_READS = 16384, /* of one list of processes, or one folder */
+    MAX_STEPS = 65536, /* down and up again */
+    MAX_KILLS = 200,   /* rounds of a limit's before it takes its time */
     CHUNK = 1024,
 };
 
@@ -82,50 +82,86 @@ static int kill_here(int dir)
     return killed > 0;
 }
 
-static int sweep(int dir, int depth, int removing);
+/* ---- all below it ---- */
 
-static int sweep_child(int dir, const char *name, int depth, int removing)
-{
-    long fd = open_below(dir, name, O_RDONLY | O_DIRECTORY);
-    if (fd < 0) return 0;
-    int more = sweep((int)fd, depth, removing);
-    nsb_sys1(SYS_close, fd);
-    if (removing) nsb_sys3(SYS_unlinkat, dir, name, AT_REMOVEDIR);
-    return more;
-}
+/* A walk through all cgroups below one, by one descriptor, however deep it goes: back up it finds its place
+ * by the inode number of the folder that it comes from. */
+struct walk {
+    uint64_t after; /* the folder here that it has been in, or 0 */
+    int removing, more;
+};
 
 static int is_child(const struct entry *e)
 {
     return e->type == FOLDER && !nsb_same(e->name, ".") && !nsb_same(e->name, "..");
 }
 
-/* Outermost first: in the freezer a folder is held by those above it, too. */
-static int sweep(int dir, int depth, int removing)
+static struct statx look_at(int dir)
 {
-    char text[CHUNK] __attribute__((aligned(8)));
-    long n;
-    int more = kill_here(dir);
-    for (int i = 0; depth > 0 && i < MAX_ENTRIES; i++) {
-        n = nsb_sys3(SYS_getdents64, dir, text, sizeof text);
-        if (n <= 0) break;
-        for (long at = 0; at < n;) {
-            const struct entry *e = (const struct entry *)(const void *)(text + at);
-            if (is_child(e)) more |= sweep_child(dir, e->name, depth - 1, removing);
-            at += e->size;
-        }
-    }
-    return more;
+    struct statx s = {.stx_nlink = 0};
+    nsb_sys5(SYS_statx, dir, "", AT_EMPTY_PATH, STATX_INO | STATX_NLINK, &s);
+    return s;
 }
 
-/* By a descriptor of its own: the given one may be for naming only, and its place in the folder is the
- * owner's as well. */
-static int sweep_all(int fd, int removing)
+static long remove_below(int dir, const char *name)
 {
-    long dir = open_below(fd, ".", O_RDONLY | O_DIRECTORY);
+    return nsb_sys3(SYS_unlinkat, dir, name, AT_REMOVEDIR);
+}
+
+/* Kills what is in it. A descriptor when there are others below it, each of which is a link. */
+static long visit(struct walk *w, int dir, const char *name)
+{
+    if (w->removing && remove_below(dir, name) == 0) return -ENOENT;
+    long fd = open_below(dir, name, O_RDONLY | O_DIRECTORY);
+    if (fd < 0) return fd;
+    w->more |= kill_here((int)fd);
+    if (look_at((int)fd).stx_nlink > 2) return fd;
+    nsb_sys1(SYS_close, fd);
+    return -ENOENT;
+}
+
+/* The next to go down to, or a negative number at the end. One that it has been in and that is gone: what is
+ * behind it is for the next time. */
+static long next_below(struct walk *w, int dir)
+{
+    static char text[CHUNK] __attribute__((aligned(8)));
+    long n, fd;
+    nsb_sys3(SYS_lseek, dir, 0, SEEK_SET);
+    for (int i = 0; i < MAX_READS && (n = nsb_sys3(SYS_getdents64, dir, text, sizeof text)) > 0; i++)
+        for (long at = 0; at < n;) {
+            const struct entry *e = (const struct entry *)(const void *)(text + at);
+            at += e->size;
+            if (!is_child(e)) continue;
+            if (!w->after && (fd = visit(w, dir, e->name)) >= 0) return fd;
+            if (w->after != e->inode) continue;
+            w->after = 0;
+            if (w->removing) remove_below(dir, e->name);
+        }
+    w->more |= w->after != 0;
+    return -ENOENT;
+}
+
+/* Answers whether there may be more. Outermost first: in the freezer a folder is held by those above it, too.
+ * By a descriptor of its own: the given one may be for naming only, and its place in the folder is the
+ * owner's. */
+static int sweep(int top, int removing)
+{
+    struct walk w = {.removing = removing};
+    long dir = open_below(top, ".", O_RDONLY | O_DIRECTORY);
     if (dir < 0) return 0;
-    int more = sweep((int)dir, MAX_DEPTH, removing);
+    w.more = kill_here((int)dir);
+    for (int i = 0, depth = 0; i < MAX_STEPS; i++) {
+        long next = next_below(&w, (int)dir);
+        if (next < 0 && depth == 0) break;
+        w.after = next < 0 ? look_at((int)dir).stx_ino : 0;
+        depth += next < 0 ? -1 : 1;
+        if (next < 0) next = open_below((int)dir, "..", O_RDONLY | O_DIRECTORY);
+        nsb_sys1(SYS_close, dir);
+        if (next < 0) return 1;
+        dir = next;
+    }
     nsb_sys1(SYS_close, dir);
-    return more;
+    return w.more;
 }
 
 /* ---- removal ---- */
@@ -136,16 +172,16 @@ static long remove_it(int fd, const char *name)
 {
     char path[PATH] = "../";
     for (size_t i = 0; i + 4 < sizeof path && name[i]; i++) path[i + 3] = name[i];
-    return nsb_sys3(SYS_unlinkat, fd, path, AT_REMOVEDIR);
+    return remove_below(fd, path);
 }
 
-void nsb_cgroup_kill(int fd) { sweep_all(fd, 0); }
+void nsb_cgroup_kill(int fd) { sweep(fd, 0); }
 
 void nsb_cgroup_remove(int fd, const char *name, uint64_t deadline)
 {
     struct timespec pause = {0, (long)MS};
     for (;;) {
-        sweep_all(fd, 1);
+        sweep(fd, 1);
         long err = remove_it(fd, name);
         if (err == 0 || err == -ENOENT || nsb_now() >= deadline) return;
         nsb_sys2(SYS_nanosleep, &pause, 0);
@@ -206,8 +242,11 @@ void nsb_cgroup_limit(int fd, struct nsb_cpu *cpu, uint64_t now)
     cpu->at = UINT64_MAX;
     if (!usage(fd, &used)) return;
     if (used >= cpu->limit) {
-        int more = sweep_all(fd, 0);
-        if (cpu->acted++ >= MAX_KILLS || !more) return;
+        if (cpu->acted < MAX_KILLS)
+            cpu->acted++;
+        else
+            pause = 100 * MS;
+        if (!sweep(fd, 0)) return;
     } else if ((cpu->limit - used) / (cpu->cpus ? cpu->cpus : 1) > pause) {
         pause = (cpu->limit - used) / (cpu->cpus ? cpu->cpus : 1);
     }

@@ -28,14 +28,28 @@ local function own(name)
   end
 end
 
+-- What is below a folder, which may be deeper than a path is long.
+local function empty(folder)
+  for _, name in ipairs(sys.readdir(folder) or {}) do
+    local below <close> = sys.openat(folder, name, "rdonly,directory,nofollow")
+    local state <close> = below and sys.openat(below, "freezer.state", "wronly")
+    if state then sys.write(state, "THAWED") end
+    local list <close> = below and sys.openat(below, "cgroup.procs", "rdonly")
+    for pid in (list and sys.read(list, 65536) or ""):gmatch "%d+" do sys.kill(tonumber(pid), "kill") end
+    if below then
+      empty(below)
+      sys.unlinkat(folder, name, "removedir")
+    end
+  end
+end
+
 --- Kills what is in a cgroup and below it, by number, and removes all of it.
 function hierarchy.remove(path)
   local deadline = busted.monotime() + helper.PATIENCE
-  for _, name in ipairs(helper.names(path)) do
-    if lfs.symlinkattributes(path .. "/" .. name, "mode") == "directory" then hierarchy.remove(path .. "/" .. name) end
-  end
   while lfs.attributes(path, "mode") and not lfs.rmdir(path) and busted.monotime() < deadline do
     for pid in (helper.read(path .. "/cgroup.procs") or ""):gmatch "%d+" do sys.kill(tonumber(pid), "kill") end
+    local folder <close> = sys.open(path, "rdonly,directory")
+    if folder then empty(folder) end
     busted.sleep(0.002)
   end
 end

@@ -42,9 +42,9 @@ for _, name in ipairs { "", "pids", "freezer" } do
   local what = name == "" and "of v2" or "of v1's " .. name
 
   -- Runs the script until it says that all is made, and kills it.
-  local function owner_dies(path, text)
+  local function owner_dies(path, text, before)
     text = OWNER .. text .. "\nprint 'made' io.stdout:flush() sys.nanosleep(100)"
-    local s <close> = script.start(text, { marker = path })
+    local s <close> = script.start(text, { marker = path, before = before })
     assert.equal("made", s:line())
     assert.is_true(locked(path))
     s:signal "kill"
@@ -65,6 +65,14 @@ for _, name in ipairs { "", "pids", "freezer" } do
         put(arg[1], 1, "sleep 1000")
         put(arg[1] .. "/a/b", 2, "sleep 1000")
         put(arg[1] .. "/c", 1, "while :; do sleep 1000; done") ]])
+      gone(path)
+    end)
+
+    it("is removed with cgroups in it as deep as a box likes, by few descriptors", function()
+      local path = hierarchy.make(name)
+      local state = name == "freezer" and '"FROZEN"' or "nil"
+      owner_dies(path, ('require "spec.deep"(arg[1], 300, 100, "sleep 1000", %s)'):format(state),
+        function() assert(sys.setrlimit("nofile", 64, 64)) end)
       gone(path)
     end)
 
@@ -128,6 +136,20 @@ for _, name in ipairs { "", "cpuacct" } do
       end
       assert.is_true(keeper.acted(duty))
       keeper.drop(duty)
+    end)
+
+    it("reaches cgroups as deep as a box likes, and what forks all the time", function()
+      local path = hierarchy.make(name)
+      script.succeeds([[
+        local keeper, deep = require "nsbox.keeper", require "spec.deep"
+        assert(sys.setrlimit("nofile", 64, 64))
+        local pids = deep(arg[1], 300, 100, "while :; do (:); done")
+        local fd <close> = assert(sys.open(arg[1], "path"))
+        assert(keeper.cpu_later(fd, 0.01, 2))
+        for _, pid in ipairs(pids) do
+          local how, signo = sys.waitid(pid, 20)
+          assert(how == "signal" and signo == 9, how)
+        end ]], { marker = path })
     end)
 
     it("does nothing before, nor to a cgroup that is gone", function()

@@ -260,23 +260,24 @@ describe("the keeper", function()
       keeper.drop(first)]]
   end)
 
-  it("refuses what it could not see to: a timeout is kept, or the start fails", function()
-    local hard = helper.read "/proc/self/limits":match "Max open files +%S+ +(%d+)"
-    if not helper.root() and tonumber(hard) < 6000 then
-      helper.skip "needs 6000 descriptors: with fewer the keeper loses duties, which is not mended yet"
-    end
-    script.succeeds [[
-      assert(sys.setrlimit("nofile", 6000, 6000)) -- the keeper has a descriptor of each, too
-      local keeper = require "nsbox.keeper"
+  -- `room`: of its table, or for descriptors, of which it has one for each duty.
+  local function refuses_beyond(files, room, errno)
+    script.succeeds(("local FILES, ROOM, ERRNO = %d, %d, %q\n"):format(files, room, errno) .. [[
+      assert(sys.setrlimit("nofile", FILES, FILES))
+      local keeper, pid_of = require "nsbox.keeper", require("nsbox.core").pid_of
       local me, duties = assert(sys.pidfd_open(sys.getpid())), {}
       local function start() return nsbox.start("busybox", { "sleep", "100" }, { timeout = 50 }) end
       repeat
         local duty, message, errno = keeper.end_later(true, me, sys.clock() + 1000, 0, sys.SIGKILL)
         duties[#duties + 1] = duty
-        assert(duty or errno == sys.EAGAIN and message:find "4096", message)
+        assert(duty or errno == sys[ERRNO] and message:find(" " .. ROOM .. " ", 1, true), message)
       until not duty
+      assert(#duties == ROOM, #duties)
+      assert(nsbox.run("busybox", { "true" }).ok) -- which needs none; and now it has read them all
+      local held = #sys.readdir(("/proc/%d/fd"):format(pid_of(duties[1].keeper:fileno())))
+      assert(held == ROOM + 2, held)
       local b, err = start()
-      assert(not b and err.kind == "setup" and err.name == "EAGAIN" and #duties == 4096, tostring(err))
+      assert(not b and err.kind == "setup" and err.name == ERRNO, tostring(err))
       for _ = 1, 2 do
         for i = 1, 10 do keeper.drop(duties[i]) end
       end
@@ -284,7 +285,17 @@ describe("the keeper", function()
       for i = 1, 10 do boxes[i] = assert(start()) end
       assert(not start())
       for i = 1, 10 do boxes[i]:close() end
-      for i = 11, #duties do keeper.drop(duties[i]) end]]
+      for i = 11, #duties do keeper.drop(duties[i]) end]])
+  end
+
+  it("refuses what it could not see to: a timeout is kept, or the start fails", function()
+    local hard = helper.read "/proc/self/limits":match "Max open files +%S+ +(%d+)"
+    if tonumber(hard) < 6000 then helper.skip "needs 6000 descriptors: as many duties as it can have" end
+    refuses_beyond(6000, 4096, "EAGAIN")
+  end)
+
+  it("refuses what it could not see to for want of descriptors", function()
+    refuses_beyond(100, 84, "EMFILE")
   end)
 
   it("is gone with the program, however that ends, and the boxes with it", function()

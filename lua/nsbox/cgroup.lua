@@ -280,6 +280,12 @@ function group:remove()
   return kill.finish(folders_of(self), sys.clock() + REMOVE)
 end
 
+-- What was killed for want of memory is not why it ended, then. Who stops it has sent SIGKILL, too.
+local function ended_by_us(task)
+  local sent = task.sent or {}
+  return sent[sys.SIGKILL] or task.how == "signal" and sent[task.status]
+end
+
 --- For a task that has ended: what it used, and whether the kernel, or its CPU time, has ended it. What shares the
 -- caller's pids ends with it, as in a pid namespace of its own.
 local function ended(task)
@@ -292,7 +298,7 @@ local function ended(task)
     return
   elseif task.cpu_time and used >= task.cpu_time and task.how == "signal" then
     task.reason = "cpu"
-  elseif (task.usage.oom_kills or 0) > 0 then
+  elseif (task.usage.oom_kills or 0) > 0 and not ended_by_us(task) then
     task.reason = "oom"
   end
 end

@@ -7,6 +7,7 @@
 
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
+local file = require "nsbox.probe.file"
 local hint = require "nsbox.hint"
 local idmap = require "nsbox.idmap"
 local idrows = require "nsbox.idrows"
@@ -15,8 +16,8 @@ local probe = require "nsbox.probe"
 local sys = require "nsbox.sys"
 
 -- kind, root or not, user and group id -> { process, socket, caller, owner, … }. owner: the program that made it; maps:
--- of the user namespace that it is in, without root's rights; duties: how many it has; taken: how often namespaces
--- were; last, asked: the request of the latest, and the one that is to be answered.
+-- of the user namespace that it is in, without root's rights; duties, room: how many it has and can have; taken: how
+-- often namespaces were; last, asked: the request of the latest, and the one that is to be answered.
 local keepers = {}
 local last_id = 0
 
@@ -30,6 +31,7 @@ local LATE = 0.1 -- seconds that the caller has, when a process's time is over, 
 local KILL, TTY, TIMER, CGROUP, CPU, DROP, ASK, NEW = ("KTWCUDQN"):byte(1, -1)
 
 local MAX_DUTIES = 4096 -- as in csrc/keeper.c, which drops what is beyond
+local FILES = 16        -- that it opens for other things
 
 local PATIENCE = 10 -- seconds until a keeper that does not answer is taken for stopped
 local STOPPED = "the keeper does not answer"
@@ -210,12 +212,21 @@ local function send(keeper, kind, id, text, ...)
   return sys.sendfd(keeper.socket, string.pack("=I4I4", kind, id) .. text, ...)
 end
 
+-- How many duties it can have: each is a descriptor. It raises its soft limit to the hard one.
+local function room_of(keeper)
+  local limits = file.read(("/proc/%d/limits"):format(keeper.process:pid())) or ""
+  return math.min(MAX_DUTIES, (tonumber(limits:match "Max open files +%S+ +(%d+)") or 0) - FILES)
+end
+
 local function tell(where, kind, fd, data)
   local keeper, err, errno = get_kind(where, probe.host())
   if not keeper then
     return nil, err, errno
-  elseif keeper.duties >= MAX_DUTIES then
-    return nil, ("the keeper has %d duties, and takes no more"):format(MAX_DUTIES), sys.EAGAIN
+  end
+  keeper.room = keeper.room or room_of(keeper)
+  if keeper.duties >= keeper.room then
+    return nil, ("the keeper has %d duties, and takes no more"):format(keeper.duties),
+      keeper.room < MAX_DUTIES and sys.EMFILE or sys.EAGAIN
   end
   last_id = last_id + 1
   local ok, message, number = send(keeper, kind, last_id, string.pack("c64", data or ""), fd)
@@ -226,8 +237,8 @@ local function tell(where, kind, fd, data)
   return { keeper = keeper, id = last_id }
 end
 
---- What is to be done should the caller die: SIGKILL to a process of its own pid namespace or one below, by pidfd;
--- a terminal's settings. Each answers a duty for drop() | nil, message, errno (EAGAIN: it has as many as it can).
+--- What is to be done should the caller die: SIGKILL to a process of its own pid namespace or one below, by pidfd; a
+-- terminal's settings. Each answers a duty for drop() | nil, message, errno (EAGAIN, EMFILE: it has as many as it can).
 local function kill_later(pidfd)
   return tell("outside", KILL, pidfd)
 end
@@ -252,8 +263,7 @@ end
 
 -- What is mapped in a box that a caller without root's rights starts is mapped in the keeper's user namespace.
 local function map_text(keeper, kind, rows)
-  local below = keeper.maps and idrows.below(keeper.maps[kind], rows) or rows
-  return idrows.text(below)
+  return idrows.text(keeper.maps and idrows.below(keeper.maps[kind], rows) or rows)
 end
 
 local function ask(keeper, request)
@@ -307,14 +317,6 @@ local function answered(keeper)
   return nil, STOPPED, sys.ETIMEDOUT
 end
 
-local function fresh(keeper, request)
-  local ok, message, errno = ask(keeper, request)
-  if not ok then
-    return nil, message, errno
-  end
-  return answered(keeper)
-end
-
 -- What was made ahead, if that is what is wanted. If it could not be made then, it may be possible now.
 local function ready_or_fresh(keeper, request)
   if keeper.asked and keeper.asked.text == request.text then
@@ -323,7 +325,11 @@ local function ready_or_fresh(keeper, request)
       return user, network, errno
     end
   end
-  return fresh(keeper, request)
+  local ok, message, errno = ask(keeper, request)
+  if not ok then
+    return nil, message, errno
+  end
+  return answered(keeper)
 end
 
 --- A fresh user namespace, "newuser", or with a fresh network namespace whose loopback device is up, "newuser,newnet".
@@ -368,12 +374,8 @@ local function acted(duty)
   if keeper.owner ~= core.self() or dead(keeper) then
     return false
   end
-  local user, network
   if keeper.asked then
-    user, network = answered(keeper)
-  end
-  if user then
-    let_go(user, network)
+    let_go(answered(keeper)) -- or nil first
   end
   if not send(keeper, ASK, duty.id, "") then
     return false

@@ -37,18 +37,16 @@ end
 
 -- A change of its limits, for the record too.
 function requests.update(task, resources)
-  local ran, done, problem = pcall(limits.change, task, resources)
-  if not ran then
-    return { problem = { kind = "setup", message = tostring(done) } }
-  elseif not done then
+  local done, problem = limits.change(task, resources)
+  if not done then
     return { problem = problem }
   end
-  task.record.config, task.record.limits = task.config, task.cgroup.limits
+  task.record.config, task.record.limits = task.config, handle.limits_of(task)
   state.write(state.path_of(task.id), task.record)
   return { done = true }
 end
 
--- What arguments a request may have. An error here would end the box.
+-- What arguments a request may have.
 local takes = {
   sent = function(v) return math.type(v) == "integer" end,
   stop = function(v) return math.type(v) ~= nil and v >= 0 end,
@@ -61,7 +59,8 @@ local function answer(task, text)
   if not requests[name] or not takes[name](request[2]) then
     return { error = "unknown request" }
   end
-  return { ok = requests[name](task, request[2]) }
+  local ran, answer_ = pcall(requests[name], task, request[2]) -- an error here would end the box
+  return ran and { ok = answer_ } or { error = tostring(answer_) }
 end
 
 -- A task for wait.lua: whoever connects says one thing and gets one answer.

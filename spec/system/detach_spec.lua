@@ -116,6 +116,9 @@ describe("a detached box", function()
       { "stop", "x" }, { "stop", -1 }, { true }, "stop", 5 } do
       assert.same({ error = "unknown request" }, message.request(path, request))
     end
+    assert.same({ ok = { done = true } }, message.request(path, { "update", {} })) -- it has no cgroup
+    assert.equal("unsupported", message.request(path, { "update", { pids = { limit = 5 } } }).ok.problem.kind)
+    assert.is_string(message.request(path, { "update", { pids = 5 } }).error)
     assert.equal("running", b.state)
     assert.equal("timeout", select(2, b:wait(0.1)).kind)
   end)

@@ -36,6 +36,8 @@ describe("memory", function()
     assert.is_true(tonumber(says(b, "memory.max_usage_in_bytes", "memory.peak")) <= 16 * MIB)
     assert.equal(1, limited.count(b, "oom_kill", "memory.oom_control", "memory.events"))
     assert.equal("running", b.state)
+    b:kill()
+    assert.equal("killed", assert(b:wait(helper.PATIENCE)).reason)
   end)
 
   it("tells of a child that was killed under a command that ends well", function()
