@@ -9,9 +9,9 @@ local function unescape(path)
 end
 
 -- Mounted hierarchies: { kind = "cgroup" | "cgroup2", point =, root =, options = }. proc(5), mountinfo.
-local function hierarchies()
+local function hierarchies(mountinfo)
   local list = {}
-  for line in (proc.read "/proc/self/mountinfo" or ""):gmatch "[^\n]+" do
+  for line in mountinfo:gmatch "[^\n]+" do
     local root, point, kind, options = line:match "^%S+ %S+ %S+ (%S+) (%S+) .* %- (cgroup2?) %S+ (%S+)"
     if root then
       list[#list + 1] = { kind = kind, point = unescape(point), root = unescape(root), options = options }
@@ -21,9 +21,9 @@ local function hierarchies()
 end
 
 -- Where the caller is in one: by controller name, "" for v2. cgroups(7).
-local function places()
+local function places(cgroup)
   local map = {}
-  for controllers, path in (proc.read "/proc/self/cgroup" or ""):gmatch "%d+:([^:\n]*):([^\n]*)" do
+  for controllers, path in cgroup:gmatch "%d+:([^:\n]*):([^\n]*)" do
     for name in (controllers .. ","):gmatch "([^,]*)," do
       map[name] = path
     end
@@ -51,10 +51,9 @@ local function is_writable(folder)
   return fd ~= nil
 end
 
---- The caller's own cgroups: v2's as { point =, path = } or nil, and v1's by controller.
-local function look()
-  local own, v2, v1 = places(), nil, {}
-  for _, h in ipairs(hierarchies()) do
+local function found_in(mountinfo, cgroup)
+  local own, v2, v1 = places(cgroup), nil, {}
+  for _, h in ipairs(hierarchies(mountinfo)) do
     if h.kind == "cgroup2" then
       v2 = v2 or { point = h.point, path = below(own[""] or "/", h.root) }
     else
@@ -66,6 +65,18 @@ local function look()
     end
   end
   return v2, v1
+end
+
+local seen = {} -- what was read last, and found in it: reading is a fifth of the work
+
+--- The caller's own cgroups: v2's as { point =, path = } or nil, and v1's by controller. Not to be changed.
+local function look()
+  local mountinfo, cgroup = proc.read "/proc/self/mountinfo" or "", proc.read "/proc/self/cgroup" or ""
+  if seen.mountinfo ~= mountinfo or seen.cgroup ~= cgroup then
+    seen = { mountinfo = mountinfo, cgroup = cgroup }
+    seen.v2, seen.v1 = found_in(mountinfo, cgroup)
+  end
+  return seen.v2, seen.v1
 end
 
 -- ---- v2: where cgroups with controllers can be made ----
