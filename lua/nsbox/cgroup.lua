@@ -76,7 +76,7 @@ end
 
 local function make(self, where)
   local place = where == "v2" and self.places.v2 or self.places.v1[where]
-  local parent, message, errno = owner.of(place.folder or place.bare)
+  local parent, message, errno = owner.of(place.folder or place.bare, self.places)
   if not parent then
     return nil, message, errno
   end

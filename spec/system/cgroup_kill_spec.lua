@@ -204,13 +204,14 @@ for _, way in ipairs(ways) do
   local LOOP = prelude .. [[
     local nsbox = require "nsbox"
     io.write("ready\n"):flush()
-    local kinds = { { pids = 50 }, { memory = "64M", namespaces = { pid = false } }, { pids = 50, cpus = 0.5 } }
+    local kinds = { { pids = 50 }, { memory = "64M", namespaces = { pid = false } }, { pids = 50, cpus = 0.5, userns = "single" } }
     while true do
       local list = {}
       for i, o in ipairs(kinds) do
         list[i] = assert(nsbox.start("busybox", { "sh", "-c", "usleep 3000; :", arg[1] }, o))
       end
       list[1]:pause()
+      list[3]:exec({ "true" })
       for _, b in ipairs(list) do b:close() end
     end]]
 

@@ -20,7 +20,7 @@ end }
 
 -- Of a fork it is its maker's. paths: in the order in which they were made.
 local function new_held()
-  return setmetatable({ owner = core.self(), by_parent = {}, paths = {} }, held_mt)
+  return setmetatable({ owner = core.self(), by_parent = {}, swept = {}, paths = {} }, held_mt)
 end
 
 local held = new_held()
@@ -97,10 +97,26 @@ local function forget_gone()
   end
 end
 
-local function make(parent)
+-- What a caller left may be in more hierarchies than the next one's box is in. A freezer is first: what it holds does
+-- not die.
+local function sweep_all(places)
+  local all = { places.v1.freezer or false, places.v2 or false }
+  for _, place in pairs(places.v1) do
+    all[#all + 1] = place
+  end
+  for _, place in ipairs(all) do
+    local parent = place and (place.folder or place.bare)
+    if parent and not held.swept[parent] then
+      held.swept[parent] = true
+      sweep(parent)
+    end
+  end
+end
+
+local function make(parent, places)
   local own, message, errno
   forget_gone()
-  sweep(parent)
+  sweep_all(places)
   for _ = 1, TRIES do
     own, message, errno = make_once(parent)
     if own or errno ~= sys.EAGAIN and errno ~= sys.ENOENT then
@@ -121,14 +137,15 @@ local function is_kept(own)
   return true
 end
 
---- This caller's cgroup below `parent`, made at first need: its folder | nil, message, errno. It goes with the caller.
-local function of(parent)
+--- This caller's cgroup of a hierarchy, made at first need: its folder | nil, message, errno. It goes with the caller.
+-- places: as of tree.places_for; parent: the folder of the one that it is to be below.
+local function of(parent, places)
   if held.owner ~= core.self() then
     held = new_held()
   end
   local own, message, errno = held.by_parent[parent], nil, nil
   if not own or not is_kept(own) then
-    own, message, errno = make(parent)
+    own, message, errno = make(parent, places)
     held.by_parent[parent] = own
   end
   return own and own.path, message, errno
