@@ -135,6 +135,19 @@ describe("an update of limits", function()
     assert.equal(math.huge, group.limits.memory.value)
   end)
 
+  it("says what could not be undone, and undoes the rest", function()
+    local group = v2("cpu cpuset pids")
+    refused["/c/cpu.max"] = function(text) return text == "50000 100000" and EINVAL end
+    refused["/c/pids.max"] = function(text) return text == "max" and EBUSY end
+    local ok, problem = limit.update(group, { cpu = { quota = 50000, period = 100000, cpus = "0-1" },
+      pids = { limit = 5 } })
+    assert.same({ nil, "limit", EINVAL,
+      "option 'cpus': write cpu.max: no, and could not be undone: write pids.max: no" },
+      { ok, problem.kind, problem.errno, problem.message })
+    assert.same({ "5", "\n" }, { files["/c/pids.max"], files["/c/cpuset.cpus"] })
+    assert.same({ pids = { value = 5, by = "cgroup v2 pids.max" } }, group.limits)
+  end)
+
   it("undoes in cgroup v2, too", function()
     local group = v2("cpu cpuset io memory pids", { ["/c/io.max"] = "8:16 rbps=1 wbps=max riops=max wiops=max" })
     refused["/c/pids.max"] = function(text) return text == "5" and EINVAL end

@@ -38,12 +38,9 @@ end
 -- A change of its limits, for the record too.
 function requests.update(task, resources)
   local done, problem = limits.change(task, resources)
-  if not done then
-    return { problem = problem }
-  end
   task.record.config, task.record.limits = task.config, handle.limits_of(task)
   state.write(state.path_of(task.id), task.record)
-  return { done = true }
+  return { done = done, problem = problem }
 end
 
 -- What arguments a request may have.

@@ -323,6 +323,14 @@ describe("a start that needs a cgroup", function()
   end)
 end)
 
+describe("the caller's cgroups", function()
+  test("are open to nobody else, who could lock them", function()
+    for _, path in ipairs(hierarchy.of_caller(helper.pid)) do
+      if path:match "[^/]*$":find "^nsbox%-" then assert.equal("0700", assert(sys.stat(path)).mode, path) end
+    end
+  end)
+end)
+
 describe("boxes with limits", function()
   local LIMITS = { memory = "64M", pids = 50 }
 

@@ -237,10 +237,20 @@ local function former(write, row, text, old)
   return old ~= "" and old:match "^[^\n]*" or "\n"
 end
 
+-- What of it failed, or nil; what is in force then is told.
 local function undo(group, done)
+  local failed
   for i = #done, 1, -1 do
-    write_to(group.at[done[i].write.where], done[i].row, done[i].old)
+    local write, row = done[i].write, done[i].row
+    local folder = group.at[write.where]
+    local ok, message = write_to(folder, row, done[i].old)
+    local read = not ok and file.read(folder, row.read or row.file)
+    if read then
+      noted(group, write, row, read)
+    end
+    failed = failed or not ok and ("write %s%s"):format(row.file, message:match ": [^:]*$") or nil
   end
+  return failed
 end
 
 local function change(group, write, done)
@@ -265,7 +275,8 @@ local function change(group, write, done)
 end
 
 --- Changes limits of a box that runs: true | nil, { kind =, message =, errno =, name =, hint = }, and all are as they
--- were. kind "unsupported": the box is in no cgroup that has the limit; "limit": the kernel refuses.
+-- were, or the message says that they are not. kind "unsupported": the box is in no cgroup that has the limit; "limit":
+-- the kernel refuses.
 local function update(group, resources)
   local waiting, problem = placed(group, resources)
   problem = problem or above(group, resources)
@@ -286,7 +297,8 @@ local function update(group, resources)
     waiting = again
   end
   if waiting[1] then
-    undo(group, done)
+    local failed = undo(group, done)
+    problem.message = problem.message .. (failed and ", and could not be undone: " .. failed or "")
     return nil, problem
   end
   for _, made in ipairs(done) do

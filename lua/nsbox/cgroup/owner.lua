@@ -1,6 +1,6 @@
--- cgroup/owner.lua: the cgroup of this caller, one a hierarchy, below which its boxes' are: nsbox-PID-HEX. A
--- lock on its folder says that the caller lives; the keeper has the same lock, and removes the cgroup when the caller
--- is gone. What two deaths left is known by its name, and by a lock that nobody has.
+-- cgroup/owner.lua: the cgroup of this caller, one a hierarchy, below which its boxes' are: nsbox-PID-HEX. A lock on
+-- its folder, which nobody else can open, says that the caller lives; the keeper has the same lock, and removes the
+-- cgroup when the caller is gone. What two deaths left is known by its name, and by a lock that nobody has.
 
 local core = require "nsbox.core"
 local keeper = require "nsbox.keeper"
@@ -60,7 +60,7 @@ local function make_once(parent)
   local name = ("nsbox-%d-%s"):format(sys.getpid(), core.random_id())
   local path = parent .. "/" .. name
   local ok, fd, duty, message, errno
-  ok, message, errno = sys.mkdir(path, "0755")
+  ok, message, errno = sys.mkdir(path, "0700")
   if not ok then
     return nil, message, errno
   end
