@@ -204,7 +204,8 @@ for _, way in ipairs(ways) do
   local LOOP = prelude .. [[
     local nsbox = require "nsbox"
     io.write("ready\n"):flush()
-    local kinds = { { pids = 50 }, { memory = "64M", namespaces = { pid = false } }, { pids = 50, cpus = 0.5, userns = "single" } }
+    local kinds = { { pids = 50 }, { memory = "64M", namespaces = { pid = false } },
+      { pids = 50, cpus = 0.5, userns = "single" } }
     while true do
       local list = {}
       for i, o in ipairs(kinds) do
