@@ -188,7 +188,8 @@ describe("cpu_time", function()
 
   it("counts what is added", function()
     local b = started({ "sleep", "100" }, { cpu_time = 0.2 })
-    assert.equal("KILL", assert(b:exec(BURN)).signal)
+    local r = assert(b:exec(BURN))
+    assert.same({ "cpu", "KILL" }, { r.reason, r.signal })
     ends_by_cpu(assert(b:wait(helper.PATIENCE)), 0.2)
   end)
 

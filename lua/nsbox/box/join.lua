@@ -122,7 +122,7 @@ local function join(verb, box, cmd, opts, copying)
     what = ("%s in box %s"):format(c.process.args[1], box.id) }
   local making <close> = setmetatable({ box = b }, start.making_mt)
   terminal.size(b, c, o)
-  limits.watch_memory(b, box)
+  limits.watch(b, box)
   b.process, err, errno = launched_soon(b, box, c)
   if not b.process then
     return nil, err, errno

@@ -117,26 +117,34 @@ local function update(self, opts)
   return E.fail(problem)
 end
 
--- ---- out of memory ----
+-- ---- what has ended a process ----
 
 -- Whoever kills the box kills what was added to it, too.
 local function killed_by_us(task)
   return task.closed or task.sent and task.sent[sys.SIGKILL] or task.reason and task.reason ~= "oom"
 end
 
---- For a process that is to be added to a box: that it was killed for want of memory is to be told.
-local function watch_memory(added, box)
+local function ended_by_cpu(box, group)
+  return box.reason == "cpu" or box.cpu_time ~= nil and (group:cpu_time() or 0) >= box.cpu_time
+end
+
+--- For a process that is to be added to a box: that it was killed for want of memory, or with the box at the end of its
+-- CPU time, is to be told.
+local function watch(added, box)
   local group = group_of(box)
-  local before = group and group:oom_kills()
-  if not before then
+  if not group then
     return
   end
+  local before = group:oom_kills() or 0
   table.insert(added.at_end, 1, function()
-    if added.how == "signal" and added.status == sys.SIGKILL and not killed_by_us(added) and not killed_by_us(box)
-      and (group:oom_kills() or box.usage and box.usage.oom_kills or 0) > before then
+    if added.how ~= "signal" or added.status ~= sys.SIGKILL or killed_by_us(added) then
+      return
+    elseif ended_by_cpu(box, group) then
+      added.reason = "cpu"
+    elseif not killed_by_us(box) and (group:oom_kills() or box.usage and box.usage.oom_kills or 0) > before then
       added.reason = "oom"
     end
   end)
 end
 
-return { stats = stats, update = update, change = change, watch_memory = watch_memory }
+return { stats = stats, update = update, change = change, watch = watch }

@@ -201,6 +201,15 @@ local function granted(places, wish, exposed)
     fix = problem.fix }
 end
 
+-- A cgroup is asked for, without limits: why there is none.
+local function no_cgroup(places)
+  local _, problem = v2_place(places, "")
+  for _, name in ipairs(sorted(places.v1)) do
+    problem = problem == NOWHERE and places.v1[name] or problem
+  end
+  return { option = "cgroup", why = problem.why, fix = problem.fix }
+end
+
 --- For OCI resources and a limit of CPU time, or nil: { joins = list of controllers of v1 and "v2", writes = list,
 -- cpu_time = the limit where it is enforced, left_out = list of { option =, why =, fix = }, counts = whether anything
 -- is enforced, or counts are asked for } | nil, the first such refusal of an option that is not in the set `degrade`.
@@ -222,8 +231,13 @@ local function choose(resources, cpu_time, places, degrade, exposed)
   end
   if enforced then
     base_joins(places, joins)
-    chosen.counts = true
+    chosen.counts = next(joins) ~= nil
   end
+  local none = enforced and not next(joins) and not next(resources.unified) and no_cgroup(places)
+  if none and not degrade.cgroup then
+    return nil, none
+  end
+  chosen.left_out[#chosen.left_out + 1] = none or nil
   if exposed then
     hide(places, joins)
   end
