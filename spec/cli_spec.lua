@@ -52,6 +52,8 @@ local function words(text)
   return list
 end
 
+local notes = { { what = "cgroup", why = "moved" }, { what = "memory", why = "not enforced: no" } }
+
 local function contains(text, part)
   assert.is_truthy(text:find(part, 1, true), ("%q does not contain %q"):format(text, part))
 end
@@ -165,9 +167,9 @@ describe("nsbox command", function()
         { "run", "an IMAGE is needed" }, { "run -it", "an IMAGE is needed" }, { "run -e", "flag -e needs a value" },
         { "run --workdir", "flag --workdir needs a value" }, { "run --bogus img", "unknown flag --bogus" },
         { "run --tiemout 1 img", "unknown flag --tiemout; did you mean --timeout?" },
-        { "run -z img", "unknown flag -z" },
-        { "run -iz img", "unknown flag -z" }, { "run --privileged img", "there is no such switch" },
-        { "run --rm img", "a box is removed at its end" }, { "run --publish 80 img", "nsbox maps no ports" },
+        { "run -z img", "unknown flag -z" }, { "run -iz img", "unknown flag -z" },
+        { "run --privileged img", "program needs (--cap-add all, " }, { "run --rm img", "a box is removed at its end" },
+        { "run --publish 80 img", "nsbox maps no ports" },
         { "run -p 80:80 img", "unknown flag -p: nsbox maps no ports" },
         { "run --read-only=maybe img", "takes no value but true or false, got 'maybe'" },
         { "run --dns 1.1.1.1 img", "flag --dns (option 'dns') is not built yet" },
@@ -195,13 +197,16 @@ describe("nsbox command", function()
       local rows = {
         { 0, ended { code = 0 }, "" }, { 3, ended { code = 3 }, "" }, { 255, ended { code = 255 }, "" },
         { 137, ended { reason = "signal", signo = 9 }, "" }, { 139, ended { reason = "signal", signal = "SEGV" }, "" },
-        { 124, ended { reason = "timeout", signo = 9 }, "" }, { 124, ended { reason = "timeout", code = 0 }, "" },
+        { 124, ended { reason = "timeout", signo = 9 }, "nsbox: the command ran longer than its timeout\n" },
+        { 124, ended { reason = "timeout", code = 0 }, "nsbox: the command ran longer than its timeout\n" },
         { 137, ended { reason = "oom", signo = 9 }, "nsbox: the box ran out of memory\n" },
         { 137, ended { reason = "oom", code = 1 }, "nsbox: the box ran out of memory\n" },
         { 124, ended { reason = "cpu", signo = 9 }, "nsbox: the box used up its CPU time\n" },
         { 137, ended { reason = "output", signo = 9 }, "" },
         { 125, ended { reason = "lost" }, "nsbox: the exit status was lost\n" },
         { 125, failed("setup", 1), "nsbox: run: no\n" }, { 125, failed("image", 2), "nsbox: run: no\n" },
+        { 0, ended { code = 0, notes = notes }, "nsbox: note: memory: not enforced: no\n" },
+        { 125, E.new { kind = "limit", message = "no", hint = 'init = true' }, "nsbox: no\n  hint: --init\n" },
         { 125, failed("unsupported"), "nsbox: run: no\n" }, { 127, failed("exec", 2), "nsbox: run: no\n" },
         { 126, failed("exec", 13), "nsbox: run: no\n" }, { 126, failed("exec", 8), "nsbox: run: no\n" },
         { 126, failed("exec"), "nsbox: run: no\n" },
@@ -280,7 +285,8 @@ describe("nsbox command", function()
 
   it("--version and help tell who it is", function()
     assert.equal("nsbox 9.9\n", nsbox_command({ "--version" }).out)
-    for _, line in ipairs { "help", "--help", "run --help", "explain --help", "ps --help", "exec --help" } do
+    for _, line in ipairs { "help", "--help", "run --help", "explain --help", "ps --help", "exec --help",
+      "-h", "stats -h", "run -h" } do
       local r = nsbox_command(words(line))
       assert.equal(0, r.status)
       contains(r.out, "usage: nsbox run")
@@ -301,10 +307,17 @@ describe("nsbox command", function()
     assert.same({ "abc\n", true }, { out.text(), closed })
   end)
 
+  it("run -d tells of limits that it is without", function()
+    local started = setmetatable({ id = "abc", notes = notes }, { __close = function() end })
+    local stub = { start = function() return started end }
+    local out, err = sink(), sink()
+    assert.equal(0, cli.main(words "run -d --degrade memory -m 64m img", stub, { out = out, err = err }))
+    assert.same({ "abc\n", "nsbox: note: memory: not enforced: no\n" }, { out.text(), err.text() })
+  end)
+
   describe("refuses, of boxes that are there,", function()
     local rows = {
-      { "ps -aqx", 125, "unknown flag -x" }, { "ps -q5", 125, "unknown flag -5" },
-      { "logs -fn a", 125, "needs a number" },
+      { "ps -aqx", 125, "unknown flag -x" }, { "ps -q5", 125, "flag -5" }, { "logs -fn a", 125, "needs a number" },
       { "kill -9 a", 1, "no such box" }, { "kill -TERM", 125, "a BOX is needed" }, { "stop -t5 a", 1, "no such box" },
       { "stop -tx a", 125, "needs a number" }, { "logs -fn5 a", 1, "no such box" }, { "exec -q a b", 125, "flag -q" },
       { "ps x", 125, "takes no arguments, got 'x'" }, { "ps --all=x", 125, "takes no value" },
@@ -315,13 +328,15 @@ describe("nsbox command", function()
       { "logs a b", 125, "takes one BOX" }, { "logs --tail x a", 125, "flag --tail needs a number" },
       { "stop", 125, "a BOX is needed" }, { "stop -z a", 125, "unknown flag -z" }, { "kill -s", 125, "needs a value" },
       { "exec a", 125, "a BOX and a COMMAND are needed" }, { "exec a b", 1, "no such box" }, { "wait a", 1, "no such" },
-      { "rm a b", 1, "no such box" }, { "kill a", 1, "no such box" }, { "logs a", 1, "no such box" },
+      { "rm a b", 1, "no such box" }, { "kill a", 1, "hint: --userns host\n" }, { "logs a", 1, "no such box" },
     }
     for _, row in ipairs(rows) do
       it(row[1], function()
         local stub = {
           boxes = function() return {} end,
-          box = function() return nil, E.new { kind = "setup", verb = "box", message = "no such box" } end,
+          box = function()
+            return nil, E.new { kind = "setup", verb = "box", message = "no such box", hint = 'userns = "host"' }
+          end,
         }
         local out, err = sink(), sink()
         assert.equal(row[2], cli.main(words(row[1]), stub, { out = out, err = err }))

@@ -84,6 +84,7 @@ describe("the example", function()
     local verdicts = {}
     for verdict in out:gmatch "(%u%u%u?) [^\n]*\n" do verdicts[#verdicts + 1] = verdict end
     assert.are.same({ "AC", "WA", "TLE", "OLE", has_cgroups() and "MLE" or "AC", "RE", "CE" }, verdicts, out)
+    assert.is_truthy(out:find("crashes    killed by signal ABRT", 1, true), out)
     assert.are.equal(has_cgroups(), out:find("note memory", 1, true) == nil, out)
   end)
 

@@ -30,12 +30,13 @@ usage: nsbox run [FLAGS] IMAGE [COMMAND ...]       run a command in a new box
        nsbox probe                                 show what this host can do
        nsbox help | --version
 
-The status of run, exec and wait is the command's, 128+n when signal n ended it; 124 when it ran longer than --timeout,
-or used more than --cpu-time; 137 when it ran out of memory; 125 when nsbox failed, 126 or 127 when there is no such
-program to run.
+The status of run and exec is the command's, 128+n when signal n ended it; 124 when it ran longer than --timeout or
+used more than --cpu-time, 137 when it ran out of memory (these three with a line on stderr); 125 when nsbox failed,
+126 when the program could not be run, 127 when it was not found. wait prints that status and ends with 0, as all others
+do; a command for boxes, exec too, ends with 1 when there is no such box, or one refuses.
 
-nsbox COMMAND --help shows this. Flags of run and explain, which end at IMAGE; with * of exec too, with + of update too,
-which end at BOX:
+nsbox COMMAND --help (or -h) shows this. Flags of run and explain, which end at IMAGE; with * of exec too,
+with + of update too, which end at BOX:
 ]]
 
 local commands = setmetatable({}, { __index = boxes })
@@ -45,7 +46,7 @@ local function say(cli, ...)
 end
 
 local function fail(cli, err)
-  local text = tostring(err)
+  local text = flags.spelled(tostring(err))
   cli.err:write(text:find("^nsbox: ") and "" or "nsbox: ", text, "\n")
   if E.is(err) and err.kind == "exec" then
     return err.errno == ENOENT and NOT_FOUND or CANNOT_RUN
@@ -82,6 +83,7 @@ end
 
 local function status(cli, result)
   if result.reason == "timeout" then
+    say(cli, "the command ran longer than its timeout")
     return TIMEOUT
   elseif result.reason == "cpu" then
     say(cli, "the box used up its CPU time")
@@ -98,12 +100,22 @@ local function status(cli, result)
   return FAILED
 end
 
+-- Of all notes these alone: what the user asked for, and does without.
+local function tell_left_out(cli, notes)
+  for _, note in ipairs(notes or {}) do
+    if note.why:find "^not enforced: " then
+      say(cli, "note: ", note.what, ": ", note.why)
+    end
+  end
+end
+
 local function run_detached(cli, box)
   local started <close>, err = cli.nsbox.start(box.image, box.cmd, box.opts)
   if not started then
     return fail(cli, err)
   end
   cli.out:write(started.id, "\n")
+  tell_left_out(cli, started.notes)
   return 0
 end
 
@@ -123,6 +135,7 @@ function commands.run(cli, argv)
   -- With -it and no terminal there was nothing to relay to: the output was captured.
   cli.out:write(result.stdout or "")
   cli.err:write(result.stderr or "")
+  tell_left_out(cli, result.notes)
   return status(cli, result)
 end
 
@@ -153,7 +166,7 @@ function commands.help(cli)
   return 0
 end
 
-commands["--help"] = commands.help
+commands["--help"], commands["-h"] = commands.help, commands.help
 
 commands["--version"] = function(cli)
   cli.out:write(tostring(cli.nsbox._VERSION), "\n")
@@ -222,7 +235,7 @@ local function main(argv, nsbox, streams)
   local command = commands[argv[1]] or function()
     return unknown_command(cli, argv[1])
   end
-  if commands[argv[1]] and argv[2] == "--help" and #argv == 2 then
+  if commands[argv[1]] and #argv == 2 and (argv[2] == "--help" or argv[2] == "-h") then
     command = commands.help
   end
   local ran, answer = xpcall(command, handler, cli, argv)

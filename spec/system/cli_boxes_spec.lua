@@ -88,6 +88,22 @@ describe("nsbox", function()
       { run "nsbox run --cpu-time 0.05 busybox sh -c 'while :; do :; done'" })
   end)
 
+  it("run tells that the time was over, wait too, which ends with 0", function()
+    local told = "nsbox: the command ran longer than its timeout\n"
+    assert.same({ told, 124 }, { run "nsbox run --timeout 0.05 busybox sleep 10" })
+    local id = run("nsbox run -d --timeout 0.05 busybox sleep 10"):match "%x+"
+    helper.cleanup(function() assert(nsbox.box(id)):destroy() end)
+    assert.same({ told .. "124\n", 0 }, { run("nsbox wait " .. id) })
+  end)
+
+  it("run tells of a limit that it is without", function()
+    local line = "nsbox run %s --degrade cgroup --cgroup-conf memory.no_such_file=1 busybox echo hi"
+    local told = "nsbox: note: cgroup: not enforced: [^\n]+\n$"
+    assert.matches("^hi\n" .. told, (run(line:format "")))
+    helper.cleanup(function() assert(nsbox.box "bare"):destroy() end)
+    assert.matches("^" .. told, (run(line:format "-d --name bare" .. " >/dev/null")))
+  end)
+
   it("run -d, ps, exec, logs, stop, wait, rm", function()
     local out, status = run [[nsbox run -d --name web busybox sh -c \
       'echo one; echo two; trap "exit 4" TERM; while :; do sleep 0.05; done']]

@@ -65,7 +65,7 @@ local function parse(cli, argv, known, how_many)
 end
 
 local function complain(cli, err)
-  cli.err:write(tostring(err), "\n")
+  cli.err:write(flags.spelled(tostring(err)), "\n")
   return NO_BOX
 end
 

@@ -3,9 +3,10 @@
 local E = require "nsbox.error"
 local options = require "nsbox.options"
 
-local rows, spellings = {}, {}
+local rows, spellings, by_option = {}, {}, {}
 
 for _, row in ipairs(options.rows) do
+  by_option[row.name] = row.cli
   for _, flag in ipairs(row.cli or {}) do
     rows[flag] = row
     spellings[#spellings + 1] = flag
@@ -163,13 +164,40 @@ function readers.env(env, text)
   return env
 end
 
+local function long_of(flags)
+  for _, flag in ipairs(flags) do
+    if flag:find "^%-%-" then
+      return flag
+    end
+  end
+end
+
+-- An option with a value as a command line has it; nil where it cannot.
+local function as_flag(name, value)
+  local flags = by_option[name]
+  if not flags then
+    return nil
+  elseif flags.bare == nil then
+    return long_of(flags) .. " " .. value
+  end
+  return value == tostring(flags.bare) and long_of(flags) or nil
+end
+
+--- A text that speaks of options as a script has them, such as degrade = { "memory" }, with their flags.
+local function spelled(text)
+  for _, pattern in ipairs { '([%l_]+) = { "([^"]*)" }', '([%l_]+) = "([^"]*)"', "([%l_]+) = (true)" } do
+    text = text:gsub(pattern, as_flag)
+  end
+  return text
+end
+
 -- Short flags of docker's that no option has.
 local short = { ["-p"] = "publish", ["-P"] = "publish" }
 
 local function unknown_flag(flag)
   local answer = options.answers[short[flag] or flag:gsub("^%-+", ""):gsub("-", "_")]
   if answer then
-    return nil, ("unknown flag %s: %s"):format(flag, answer)
+    return nil, ("unknown flag %s: %s"):format(flag, spelled(answer))
   end
   local near = flag:sub(1, 2) == "--" and E.nearest(flag, spellings)
   return nil, ("unknown flag %s%s"):format(flag, near and ("; did you mean %s?"):format(near) or "")
@@ -274,5 +302,6 @@ end
 
 return {
   parse = parse,
+  spelled = spelled,
   help = help,
 }

@@ -251,10 +251,11 @@ local rows = {
   { name = "hugetlb", type = "hugetlb", limit = true, oci = "linux.resources.hugepageLimits",
     doc = 'huge pages by their size: { ["2M"] = "64M" }' },
   { name = "cgroup", type = "cgroup keys", limit = true, oci = "linux.resources.unified",
-    cli = { "--cgroup-conf", doc = "KEY=VALUE, a raw key of cgroup v2; may be repeated" },
-    doc = 'raw keys of cgroup v2: { ["memory.high"] = "64M" }', aliases = { cgroup_conf = "use cgroup" } },
+    cli = { "--cgroup-conf", doc = "FILE=VALUE, of the cgroup version that has the controller; may be repeated" },
+    doc = 'files of the cgroup version that has the controller: { ["memory.high"] = "64M" }',
+    aliases = { cgroup_conf = "use cgroup" } },
   { name = "cgroup_parent", type = "cgroup path", oci = "nsbox.cgroup_parent", cli = { "--cgroup-parent" },
-    doc = "cgroup below which the box's own is made" },
+    doc = "cgroup below which the box's own is made; a path below each hierarchy's mount" },
 
   -- profiles
   { name = "profile", type = "any", oci = "-", doc = "a named set of protections", later = "security profiles" },
