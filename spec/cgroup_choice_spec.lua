@@ -70,6 +70,7 @@ describe("limits are enforced", function()
     { "v2", MEMORY, "v2", "v2 memory.max=1048576; v2 memory.swap.max=0" },
     { "v2", with(CPU, PIDS), "v2", "v2 cpu.max=50000 100000; v2 pids.max=5" },
     { "v2", { cpu = { shares = 2 } }, "v2", "v2 cpu.weight=1" },
+    { "v2", { cpu = { shares = 1024 } }, "v2", "v2 cpu.weight=100" },
     { "v2", { cpu = { shares = 262144 } }, "v2", "v2 cpu.weight=10000" },
     { "v2", { blockIO = { weight = 10, throttleReadBpsDevice = { { major = 8, minor = 0, rate = 5 } },
       throttleWriteIOPSDevice = { { major = 8, minor = 0, rate = 7 }, { major = 8, minor = 16, rate = 9 } } } }, "v2",

@@ -134,6 +134,14 @@ describe("cpus", function()
 end)
 
 describe("cpu_weight", function()
+  it("is 100 where none is given", function()
+    local b = started({ "sleep", "100" }, { cpu_weight = 100 })
+    local parent = limited.folder_with(b, "cpu.shares") or limited.folder_with(b, "cpu.weight")
+    local file = limited.folder_with(b, "cpu.shares") and "cpu.shares" or "cpu.weight"
+    assert.equal(helper.read(parent:match "^(.*)/" .. "/" .. file), says(b, file) .. "\n")
+    assert.equal(100, b.limits.cpu_weight.value)
+  end)
+
   it("shares a CPU", function()
     local cpu = limited.first_cpu()
     local heavy = started("while :; do :; done", { cpuset = cpu, cpu_weight = 1000 })

@@ -5,8 +5,8 @@ local sorted = require "nsbox.sorted"
 
 local PAGE = core.PAGE_SIZE or 4096 -- the kernel counts memory in pages, and rounds down
 
--- cgroup v2's weights of CPUs, 1 to 10000, stretched over v1's shares, 2 to 262144, which OCI has.
-local WEIGHTS, SHARES = 9999, 262142
+-- Of CPUs, what a cgroup has of which nothing is said: in v2, and in v1, whose shares OCI has.
+local WEIGHT, SHARES, MAX_WEIGHT = 100, 1024, 10000
 
 local value, same = {}, {}
 
@@ -22,11 +22,12 @@ end
 
 --- No two weights have the same shares, so that `weight` leads back.
 function value.shares(weight)
-  return weight and 2 + ((weight - 1) * SHARES + WEIGHTS // 2) // WEIGHTS
+  return weight and (weight * SHARES + WEIGHT // 2) // WEIGHT
 end
 
+--- Shares have a wider range.
 function value.weight(shares)
-  return shares and 1 + ((shares - 2) * WEIGHTS + SHARES // 2) // SHARES
+  return shares and math.max(1, math.min(MAX_WEIGHT, (shares * WEIGHT + SHARES // 2) // SHARES))
 end
 
 --- The files of page sizes: a list of { name = page size, text = bytes }.
