@@ -195,4 +195,11 @@ describe("a limit that cannot be enforced", function()
     assert.same({ joins = {}, writes = {} }, { joins = chosen.joins, writes = chosen.writes })
     assert.equal(1, #chosen.left_out) -- swap comes with memory
   end)
+
+  it("is swap, too, where it was given, and may be left out with memory", function()
+    local chosen = assert(choice.choose({ memory = { limit = 1 << 20, swap = 3 << 20 } }, nil, machines["v1 of others"],
+      { memory = true }))
+    assert.same({ { option = "memory", why = DENIED.why, fix = DENIED.fix },
+      { option = "swap", why = DENIED.why, fix = DENIED.fix } }, chosen.left_out)
+  end)
 end)

@@ -187,6 +187,11 @@ local function wishes(resources, cpu_time)
   return list
 end
 
+-- Whether swap was given: with memory alone there is none beyond that.
+local function swaps(resources)
+  return resources.memory.swap ~= resources.memory.limit
+end
+
 -- Where, and its writes | nil, { option =, why =, fix = }.
 local function granted(places, wish, exposed)
   local option = wish.option
@@ -214,9 +219,9 @@ local function choose(resources, cpu_time, places, degrade, exposed)
       joins[where], enforced = true, true
       table.move(found, 1, #found, #chosen.writes + 1, chosen.writes)
       chosen.cpu_time = chosen.cpu_time or name == "cpu_time" and cpu_time or nil
-    elseif degrade[name] then
+    elseif degrade[name] or name == "swap" and degrade.memory and swaps(resources) then
       table.insert(chosen.left_out, found)
-    elseif name ~= "swap" or not degrade.memory then -- which comes with memory
+    elseif name ~= "swap" or not degrade.memory then
       return nil, found
     end
   end
