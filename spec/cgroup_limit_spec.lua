@@ -252,6 +252,15 @@ describe("a limit of a box that is to be started", function()
     assert.equal("io.bfq.weight=8:0 1000", log[2])
   end)
 
+  it("is told of as a raw key, also where it is a part of an option", function()
+    local group = v1 { ["/u/cpu.cfs_period_us"] = "100000" }
+    group.at.cpu = "/u"
+    local write = assert(choice.choose({ unified = { ["cpu.cfs_period_us"] = "50000" } }, nil,
+      { v1 = { cpu = { folder = "/u" } } }, {})).writes[1]
+    assert.is_true(limit.apply(group, write))
+    assert.same({ cgroup = { value = "cpu.cfs_period_us = 50000", by = "cgroup v1 cpu.cfs_period_us" } }, group.limits)
+  end)
+
   it("may be left out, which is noted once", function()
     local group = v1()
     assert.is_true(apply(group, choice.v1, weight, { io = true }))
