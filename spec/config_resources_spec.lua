@@ -135,15 +135,38 @@ describe("an update of resources", function()
     { { hugetlb = {} }, "nsbox.box:update: option 'hugetlb' is fixed at the start of a box" },
     { { user = 1 }, "option 'user' is fixed at the start of a box: give it to nsbox.run or nsbox.start" },
     { { pids = 0 }, "option 'pids' must be an integer from 1" }, { 5, "options must be a table, got 5" },
-    { { memory = "1M" }, "option 'memory_reservation' must not be above memory" },
-    { { memory_reservation = "9M" }, "must not be above memory" },
-    { { pids = 5 }, "option 'cgroup' must not have pids.max, which the option pids sets" },
+    { { memory = "1M", memory_reservation = "2M" }, "option 'memory_reservation' must not be above memory" },
+    { { memory = "1M", swap = math.maxinteger }, "option 'swap' is more with memory than can be counted" },
   }
   for _, row in ipairs(wrong) do
     it("raises: " .. row[2], function()
       assert_misuse(row[2], resources.update_of, row[1], memory)
     end)
   end
+
+  -- options, the text, which names what is from before
+  local clashes = {
+    { { memory = "1M" }, "option 'memory_reservation' must not be above memory: memory_reservation is 2097152 from "
+      .. "before\n  hint: give memory_reservation, too" },
+    { { memory_reservation = "9M" }, "option 'memory_reservation' must not be above memory: memory is 8388608 from "
+      .. "before\n  hint: give memory, too" },
+    { { swap = math.maxinteger }, "option 'swap' is more with memory than can be counted: memory is 8388608 from "
+      .. "before\n  hint: give memory, too" },
+    { { pids = 5 }, "option 'cgroup' must not have pids.max, which the option pids sets: cgroup is from before" },
+  }
+  for _, row in ipairs(clashes) do
+    it("is an error: " .. row[2], function()
+      local found, err, errno = resources.update_of(row[1], memory)
+      assert.same({ nil, "limit", "box:update" }, { found, err.kind, err.verb })
+      assert.is_nil(errno)
+      assert.equal("nsbox: box:update: " .. row[2], tostring(err))
+    end)
+  end
+
+  it("is not what was so before", function()
+    local odd = { memory = { limit = M, swap = M, reservation = 2 * M } } -- of a configuration
+    assert.same({ pids = { limit = 5 } }, resources.update_of({ pids = 5 }, odd))
+  end)
 
   it("raises: swap where no memory is in force", function()
     assert_misuse("option 'swap' needs memory", resources.update_of, { swap = "1M" }, {})
