@@ -299,6 +299,12 @@ describe("cgroup", function()
     assert.same({ "cgroup", nil }, { limited.notes(r), r.limits.cgroup })
   end)
 
+  it("may be read back in another form", function()
+    local key = v1 and "memory.soft_limit_in_bytes" or "memory.high"
+    local b = started({ "sleep", "100" }, { cgroup = { [key] = v1 and -1 or "8M" } })
+    assert.equal(("%s = %s"):format(key, says(b, key)), b.limits.cgroup.value)
+  end)
+
   it("is refused with a value that the kernel does not take", function()
     assert.same({ "limit", "EINVAL" }, { limited.refused({ cgroup = { ["pids.max"] = "-7" } }, "kind", "name") })
   end)
