@@ -166,7 +166,8 @@ describe("cpuset", function()
   it("is refused where a CPU is not there", function()
     local err = limited.refused({ cpuset = "1023" })
     assert.same({ "limit", "cgroup_limit" }, { err.kind, err.call })
-    assert.matches("cpuset%.cpus", tostring(err))
+    assert.matches("write '1023' to cpuset%.cpus: ", tostring(err))
+    assert.matches("this machine has the CPUs 0", tostring(err))
   end)
 end)
 
@@ -239,6 +240,7 @@ describe("io", function()
     local err = limited.refused { io = none }
     if err.message:find "an id of the box is the caller's" then helper.skip "needs ids of the box's own" end
     assert.same({ "limit", "ENODEV" }, { err.kind, err.name })
+    assert.matches("4000:1000", err.message)
   end)
 
   it("has a weight where the kernel has, and is refused elsewhere", function()
@@ -294,7 +296,8 @@ describe("cgroup", function()
     local err = limited.refused({ cgroup = { [key] = "10" } })
     assert.same({ "unsupported", "ENOENT" }, { err.kind, err.name })
     assert.equal('leave it out, or degrade = { "cgroup" }', err.hint)
-    assert.truthy(tostring(err):find("the kernel has no " .. key, 1, true))
+    assert.truthy(tostring(err):find(("the kernel has no %s: the controller memory is on cgroup %s here"):format(key,
+      v1 and "v1" or "v2"), 1, true))
     local r = run("true", { cgroup = { [key] = "10" }, degrade = { "cgroup" } })
     assert.same({ "cgroup", nil }, { limited.notes(r), r.limits.cgroup })
   end)
