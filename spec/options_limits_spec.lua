@@ -62,6 +62,7 @@ describe("misuse of limits", function()
     { { memory = "63K" }, "at least 64K" }, { { memory = 0 }, "leave it out for no limit" },
     { { memory = -1 }, "must be a size" }, { { memory = "0K" }, "a size of more than 0 bytes, got '0K'" },
     { { swap = -1 }, "option 'swap' must be a size" }, { { memory_reservation = 0 }, "more than 0 bytes" },
+    { { memory_reservation = 1 }, "'memory_reservation' must be at least 64K, with less no program starts, got 1" },
     { { cpus = 0 }, "option 'cpus' must be a number of CPUs from 0.01 to 1000000, got 0" },
     { { cpus = 0.0099 }, "from 0.01" }, { { cpus = nan }, "must be a number of CPUs" }, { { cpus = "1" }, "number" },
     { { cpus = 1 / 0 }, "to 1000000" }, { { cpus = 1000001 }, "to 1000000" }, { { cpus = -1 }, "from 0.01" },

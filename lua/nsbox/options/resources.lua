@@ -9,6 +9,7 @@ local value = require "nsbox.options.value"
 local between, describe, must = value.between, value.describe, value.must
 
 -- With less no program starts: kernel stack, page tables and its first pages take sixteen of 4 KiB, or one of 64 KiB.
+-- Of less than a page the kernel makes 0.
 local MIN_MEMORY = 64 << 10
 local MIN_CPUS, MAX_CPUS = 0.01, 1e6 -- of a period of 100 ms the kernel wants a quota of 1 ms or more
 local MAX_PIDS = 1 << 22 -- PID_MAX_LIMIT
@@ -30,7 +31,6 @@ local function positive_size(v)
   return bytes, problem
 end
 
-checkers["positive size"] = positive_size
 checkers["cpu weight"] = between(1, 10000)
 checkers.pids = between(1, MAX_PIDS)
 
