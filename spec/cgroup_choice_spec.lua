@@ -70,6 +70,7 @@ describe("limits are enforced", function()
     { "v2", MEMORY, "v2", "v2 memory.max=1048576; v2 memory.swap.max=0" },
     { "v2", with(CPU, PIDS), "v2", "v2 cpu.max=50000 100000; v2 pids.max=5" },
     { "v2", { cpu = { shares = 2 } }, "v2", "v2 cpu.weight=1" },
+    { "v2", { cpu = { shares = 1024 } }, "v2", "v2 cpu.weight=100" },
     { "v2", { cpu = { shares = 262144 } }, "v2", "v2 cpu.weight=10000" },
     { "v2", { blockIO = { weight = 10, throttleReadBpsDevice = { { major = 8, minor = 0, rate = 5 } },
       throttleWriteIOPSDevice = { { major = 8, minor = 0, rate = 7 }, { major = 8, minor = 16, rate = 9 } } } }, "v2",
@@ -196,5 +197,12 @@ describe("a limit that cannot be enforced", function()
     local chosen = assert(choice.choose(MEMORY, nil, machines["v1 of others"], { memory = true }))
     assert.same({ joins = {}, writes = {} }, { joins = chosen.joins, writes = chosen.writes })
     assert.equal(1, #chosen.left_out) -- swap comes with memory
+  end)
+
+  it("is swap, too, where it was given, and may be left out with memory", function()
+    local chosen = assert(choice.choose({ memory = { limit = 1 << 20, swap = 3 << 20 } }, nil, machines["v1 of others"],
+      { memory = true }))
+    assert.same({ { option = "memory", why = DENIED.why, fix = DENIED.fix },
+      { option = "swap", why = DENIED.why, fix = DENIED.fix } }, chosen.left_out)
   end)
 end)

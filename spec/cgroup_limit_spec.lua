@@ -6,6 +6,7 @@ local core = require "nsbox.core"
 local file = require "nsbox.cgroup.file"
 local helper = require "spec.helper"
 local limit = require "nsbox.cgroup.limit"
+local proc = require "nsbox.probe.file"
 local sys = require "nsbox.sys"
 
 local before_each, after_each = busted.before_each, busted.after_each
@@ -58,6 +59,13 @@ end
 
 function fake.exists(folder, name)
   return files[folder .. "/" .. name] ~= nil
+end
+
+-- The CPUs of a made-up machine.
+local function machine(cpus)
+  local line = proc.line
+  helper.cleanup(function() proc.line = line end)
+  proc.line = function(path) return path == "/sys/devices/system/cpu/online" and cpus or line(path) end
 end
 
 before_each(function()
@@ -115,7 +123,7 @@ describe("an update of limits", function()
     local ok, problem = limit.update(group, wanted)
     assert.is_nil(ok)
     assert.same({ kind = "limit", errno = EBUSY, name = "EBUSY",
-      message = "option 'memory': write memory.limit_in_bytes: no",
+      message = "option 'memory': write '4096' to memory.limit_in_bytes: no",
       hint = "the box uses more than that, and the kernel could not take it away" }, problem)
     assert.is_true(#log >= 6)
     assert.same(was, files)
@@ -142,7 +150,7 @@ describe("an update of limits", function()
     local ok, problem = limit.update(group, { cpu = { quota = 50000, period = 100000, cpus = "0-1" },
       pids = { limit = 5 } })
     assert.same({ nil, "limit", EINVAL,
-      "option 'cpus': write cpu.max: no, and could not be undone: write pids.max: no" },
+      "option 'cpus': write '50000 100000' to cpu.max: no, and could not be undone: write 'max' to pids.max: no" },
       { ok, problem.kind, problem.errno, problem.message })
     assert.same({ "5", "\n" }, { files["/c/pids.max"], files["/c/cpuset.cpus"] })
     assert.same({ pids = { value = 5, by = "cgroup v2 pids.max" } }, group.limits)
@@ -154,7 +162,7 @@ describe("an update of limits", function()
     local ok, problem = limit.update(group, { cpu = { quota = 50000, period = 100000, cpus = "0-1" },
       pids = { limit = 5 }, blockIO = { throttleReadBpsDevice = { { major = 8, minor = 0, rate = 3 },
         { major = 8, minor = 16, rate = 3 } } } })
-    assert.same({ nil, "limit", "option 'pids': write pids.max: no" }, { ok, problem.kind, problem.message })
+    assert.same({ nil, "limit", "option 'pids': write '5' to pids.max: no" }, { ok, problem.kind, problem.message })
     assert.same({ "cpu.max=50000 100000", "cpuset.cpus=0-1", "io.max=8:0 rbps=3", "io.max=8:16 rbps=3",
       "io.max=8:16 rbps=1 wbps=max riops=max wiops=max", "io.max=8:0 rbps=max wbps=max riops=max wiops=max",
       "cpuset.cpus=\n", "cpu.max=max 100000" }, log)
@@ -165,7 +173,7 @@ describe("an update of limits", function()
     local write = file.write
     file.write = function(folder, name, text) return write(folder, name, text == "5" and "6" or text) end
     local ok, problem = limit.update(group, { pids = { limit = 5 } })
-    assert.same({ nil, "limit", "option 'pids': /c/pids.max: read back: it is 6" },
+    assert.same({ nil, "limit", "option 'pids': /c/pids.max: read back: it is 6, not 5" },
       { ok, problem.kind, problem.message })
     assert.equal("max", files["/c/pids.max"])
   end)
@@ -252,6 +260,51 @@ describe("a limit of a box that is to be started", function()
     assert.equal("io.bfq.weight=8:0 1000", log[2])
   end)
 
+  it("is told of as a raw key, also where it is a part of an option", function()
+    local group = v1 { ["/u/cpu.cfs_period_us"] = "100000" }
+    group.at.cpu = "/u"
+    local write = assert(choice.choose({ unified = { ["cpu.cfs_period_us"] = "50000" } }, nil,
+      { v1 = { cpu = { folder = "/u" } } }, {})).writes[1]
+    assert.is_true(limit.apply(group, write))
+    assert.same({ cgroup = { value = "cpu.cfs_period_us = 50000", by = "cgroup v1 cpu.cfs_period_us" } }, group.limits)
+  end)
+
+  it("names the CPUs that there are where the kernel refuses one", function()
+    machine "0-1"
+    local group = v1 { ["/s/cpuset.cpus"] = "" }
+    group.at.cpuset = "/s"
+    refused["/s/cpuset.cpus"] = function() return sys.ERANGE end
+    local WHY = "write '0-7' to cpuset.cpus: no: this machine has the CPUs 0-1"
+    assert.same({ nil, WHY, sys.ERANGE }, { apply(group, choice.v1, { cpu = { cpus = "0-7" } }, {}) })
+    local ok, problem = limit.update(group, { cpu = { cpus = "0-7" } })
+    assert.same({ nil, "option 'cpuset': " .. WHY }, { ok, problem.message })
+  end)
+
+  it("names the device that the kernel refuses", function()
+    local group = v1()
+    refused["/b/blkio.throttle.read_bps_device"] = function() return sys.ENODEV end
+    assert.same({ nil, "write '9:5 7' to blkio.throttle.read_bps_device: no", sys.ENODEV }, { apply(group, choice.v1,
+      { blockIO = { throttleReadBpsDevice = { { major = 9, minor = 5, rate = 7 } } } }, {}) })
+  end)
+
+  it("says of a raw key which version of cgroups the controller is on", function()
+    local WHY = "the kernel has no %s: the controller %s is on cgroup %s here, and %s names its files otherwise"
+    local places = { v1 = { memory = { folder = "/m" }, blkio = { folder = "/b" } } }
+    local function raw(group, key)
+      group.degrade, group.notes = {}, {}
+      return limit.apply(group, assert(choice.choose({ unified = { [key] = "5" } }, nil, places, {})).writes[1])
+    end
+    for _, row in ipairs { { "memory.high", "memory", "v1", "v2" }, { "io.max", "blkio", "v1", "v2" } } do
+      assert.same({ nil, WHY:format(table.unpack(row)), ENOENT }, { raw(v1(), row[1]) })
+    end
+    places = { v1 = {}, v2 = { folder = "/c", controllers = { memory = true, io = true } } }
+    for _, row in ipairs { { "memory.limit_in_bytes", "memory", "v2", "v1" },
+      { "blkio.bfq.weight", "io", "v2", "v1" } } do
+      assert.same({ nil, WHY:format(table.unpack(row)), ENOENT }, { raw(v2 "memory io", row[1]) })
+    end
+    assert.same({ nil, "the kernel has no cgroup.nothing", ENOENT }, { raw(v2 "memory io", "cgroup.nothing") })
+  end)
+
   it("may be left out, which is noted once", function()
     local group = v1()
     assert.is_true(apply(group, choice.v1, weight, { io = true }))
@@ -285,8 +338,9 @@ describe("a limit of a box that is to be started", function()
 
   it("is a list of CPUs that the box has then: v2 takes those that are not there", function()
     local group = v2 "cpuset"
-    assert.same({ nil, "/c/cpuset.cpus.effective: read back: it is 0-1", sys.EPROTO },
-      { apply(group, choice.v2, { cpu = { cpus = "7" } }, {}) })
+    machine "0-3"
+    assert.same({ nil, "/c/cpuset.cpus.effective: read back: it is 0-1, not 7: this machine has the CPUs 0-3",
+      sys.EPROTO }, { apply(group, choice.v2, { cpu = { cpus = "7" } }, {}) })
     files["/c/cpuset.cpus.effective"] = "7"
     assert.is_true(apply(group, choice.v2, { cpu = { cpus = "7" } }, {}))
     assert.equal("7", group.limits.cpuset.value)

@@ -14,7 +14,8 @@ describe("a value that is read back", function()
     { "pages", "8192", "8192", true }, { "pages", tostring(2 * PAGE), tostring(2 * PAGE + 1), true },
     { "pages", tostring(2 * PAGE), tostring(3 * PAGE - 1), true }, { "pages", tostring(2 * PAGE), "1", false },
     { "pages", tostring(2 * PAGE + 1), tostring(3 * PAGE), false }, { "pages", "max", "max", true },
-    { "pages", HIGHEST, "-1", true }, { "pages", "4096", "-1", false },
+    { "pages", HIGHEST, "-1", true },
+    { "pages", tostring(math.maxinteger // (2 << 20) * (2 << 20)), "-1", true }, { "pages", "4096", "-1", false },
     { "pages", HIGHEST, tostring(math.maxinteger), true },
     { "pages", "max", "8192", false }, { "pages", "", "8192", false },
     { "list", "0-1", "0,1", true }, { "list", "0-2,5", "5,0-2", true }, { "list", "1", "0-1", false },
@@ -31,6 +32,10 @@ describe("a value that is read back", function()
     { "text", "default 100\n8:0 5", "100", true }, { "text", "default 100", "10", false },
     { "text", "100", "0", false }, { "text", "some 150000", "full 0", false }, { "text", "", "8:0 0", true },
     { "text", "8:0 rbps=5 wbps=max", "8:0 rbps=5", true }, { "text", "max", "64M", false },
+    { "text", "0-1", "0,1", true }, { "text", "0-1", "0,2", false }, { "text", "0-2", "0,1", false },
+    { "text", "", "0-1", false }, { "text", "1", "1-1", true }, { "text", "0-1", "1", false },
+    { "text", HIGHEST, "-1", true }, { "text", "4096", "-1", false }, { "text", "1048577", "0x100001", true },
+    { "text", "oom_kill_disable 1\nunder_oom 0", "1", true }, { "text", "oom_kill_disable 0\nunder_oom 1", "1", false },
   }
   for i, row in ipairs(rows) do
     local how, read, written, answer = table.unpack(row)

@@ -3,6 +3,7 @@ local assert = require "luassert"
 local assert_misuse = require "spec.misuse"
 local resources = require "nsbox.config.resources"
 local sys = require "nsbox.sys"
+local value = require "nsbox.cgroup.value"
 
 local function of(o)
   local found, err = resources.of("run", o)
@@ -18,8 +19,9 @@ describe("resources", function()
     { { memory_reservation = 7 }, { memory = { reservation = 7 } } },
     { { cpus = 0.01 }, { cpu = { quota = 1000, period = 100000 } } },
     { { cpus = 1.234567 }, { cpu = { quota = 123457, period = 100000 } } },
-    { { cpu_weight = 1, cpuset = "0-1" }, { cpu = { shares = 2, cpus = "0-1" } } },
-    { { cpu_weight = 10000 }, { cpu = { shares = 262144 } } }, { { pids = 5 }, { pids = { limit = 5 } } },
+    { { cpu_weight = 1, cpuset = "0-1" }, { cpu = { shares = 10, cpus = "0-1" } } },
+    { { cpu_weight = 100 }, { cpu = { shares = 1024 } } },
+    { { cpu_weight = 10000 }, { cpu = { shares = 102400 } } }, { { pids = 5 }, { pids = { limit = 5 } } },
     { { hugetlb = { ["2MB"] = 5, ["1GB"] = 0 } },
       { hugepageLimits = { { pageSize = "1GB", limit = 0 }, { pageSize = "2MB", limit = 5 } } } },
     { { cgroup = {} }, { unified = {} } }, { { cgroup = { ["a.b"] = "c" } }, { unified = { ["a.b"] = "c" } } },
@@ -45,7 +47,8 @@ describe("resources", function()
   it("have another share for each weight, which leads back to it", function()
     for weight = 1, 10000 do
       local shares = of({ cpu_weight = weight }).cpu.shares
-      assert.equal(weight, 1 + math.floor((shares - 2) * 9999 / 262142 + 0.5))
+      assert.equal(math.floor(weight * 10.24 + 0.5), shares)
+      assert.equal(weight, value.weight(shares))
     end
   end)
 
@@ -115,7 +118,7 @@ describe("an update of resources", function()
     { { memory = "4M", swap = 0 }, memory, { memory = { limit = 4 * M, swap = 4 * M } } },
     { { memory_reservation = "3M" }, memory, { memory = { reservation = 3 * M } } },
     { { cpus = 0.5 }, memory, { cpu = { quota = 50000, period = 100000 } } },
-    { { cpu_weight = 1, cpuset = "0", io = { ["8:0"] = { rbps = 1 } } }, memory, { cpu = { shares = 2, cpus = "0" },
+    { { cpu_weight = 1, cpuset = "0", io = { ["8:0"] = { rbps = 1 } } }, memory, { cpu = { shares = 10, cpus = "0" },
       blockIO = { throttleReadBpsDevice = { { major = 8, minor = 0, rate = 1 } } } } },
   }
   rows[#rows + 1] = { { memory = "4M" }, { memory = { limit = 8 * M, checkBeforeUpdate = true } },
@@ -132,15 +135,38 @@ describe("an update of resources", function()
     { { hugetlb = {} }, "nsbox.box:update: option 'hugetlb' is fixed at the start of a box" },
     { { user = 1 }, "option 'user' is fixed at the start of a box: give it to nsbox.run or nsbox.start" },
     { { pids = 0 }, "option 'pids' must be an integer from 1" }, { 5, "options must be a table, got 5" },
-    { { memory = "1M" }, "option 'memory_reservation' must not be above memory" },
-    { { memory_reservation = "9M" }, "must not be above memory" },
-    { { pids = 5 }, "option 'cgroup' must not have pids.max, which the option pids sets" },
+    { { memory = "1M", memory_reservation = "2M" }, "option 'memory_reservation' must not be above memory" },
+    { { memory = "1M", swap = math.maxinteger }, "option 'swap' is more with memory than can be counted" },
   }
   for _, row in ipairs(wrong) do
     it("raises: " .. row[2], function()
       assert_misuse(row[2], resources.update_of, row[1], memory)
     end)
   end
+
+  -- options, the text, which names what is from before
+  local clashes = {
+    { { memory = "1M" }, "option 'memory_reservation' must not be above memory: memory_reservation is 2097152 from "
+      .. "before\n  hint: give memory_reservation, too" },
+    { { memory_reservation = "9M" }, "option 'memory_reservation' must not be above memory: memory is 8388608 from "
+      .. "before\n  hint: give memory, too" },
+    { { swap = math.maxinteger }, "option 'swap' is more with memory than can be counted: memory is 8388608 from "
+      .. "before\n  hint: give memory, too" },
+    { { pids = 5 }, "option 'cgroup' must not have pids.max, which the option pids sets: cgroup is from before" },
+  }
+  for _, row in ipairs(clashes) do
+    it("is an error: " .. row[2], function()
+      local found, err, errno = resources.update_of(row[1], memory)
+      assert.same({ nil, "limit", "box:update" }, { found, err.kind, err.verb })
+      assert.is_nil(errno)
+      assert.equal("nsbox: box:update: " .. row[2], tostring(err))
+    end)
+  end
+
+  it("is not what was so before", function()
+    local odd = { memory = { limit = M, swap = M, reservation = 2 * M } } -- of a configuration
+    assert.same({ pids = { limit = 5 } }, resources.update_of({ pids = 5 }, odd))
+  end)
 
   it("raises: swap where no memory is in force", function()
     assert_misuse("option 'swap' needs memory", resources.update_of, { swap = "1M" }, {})

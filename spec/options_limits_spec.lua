@@ -62,6 +62,7 @@ describe("misuse of limits", function()
     { { memory = "63K" }, "at least 64K" }, { { memory = 0 }, "leave it out for no limit" },
     { { memory = -1 }, "must be a size" }, { { memory = "0K" }, "a size of more than 0 bytes, got '0K'" },
     { { swap = -1 }, "option 'swap' must be a size" }, { { memory_reservation = 0 }, "more than 0 bytes" },
+    { { memory_reservation = 1 }, "'memory_reservation' must be at least 64K, with less no program starts, got 1" },
     { { cpus = 0 }, "option 'cpus' must be a number of CPUs from 0.01 to 1000000, got 0" },
     { { cpus = 0.0099 }, "from 0.01" }, { { cpus = nan }, "must be a number of CPUs" }, { { cpus = "1" }, "number" },
     { { cpus = 1 / 0 }, "to 1000000" }, { { cpus = 1000001 }, "to 1000000" }, { { cpus = -1 }, "from 0.01" },
@@ -114,6 +115,8 @@ describe("misuse of limits", function()
     { { cgroup = { ["freezer.state"] = "FROZEN" } }, "must not have freezer.state: box:kill and box:pause write it" },
     { { cgroup = { ["freezer.self_freezing"] = 1 } }, "must not have freezer.self_freezing" },
     { { cgroup = { ["cgroup.type"] = "threaded" } }, "hold" },
+    { { cgroup = { ["devices.allow"] = "a" } }, "must not have devices.allow: the option device_rules writes it" },
+    { { cgroup = { ["devices.deny"] = "a" } }, "must not have devices.deny: the option device_rules" },
     { { cgroup = { ["cgroup.subtree_control"] = "+cpu" } }, "cannot hand controllers on" },
 
     { { cgroup_parent = "mine" }, "must be an absolute path inside the cgroup hierarchy such as \"/mine/tests\"" },
@@ -135,8 +138,6 @@ describe("misuse of limits", function()
     { { hugetlb = { ["2M"] = 0 }, cgroup = { ["hugetlb.2MB.max"] = 1 } }, "which the option hugetlb sets" },
     { { memory = "1M", cgroup = { ["memory.memsw.limit_in_bytes"] = 1 } }, "which the option memory sets: use swap" },
     { { hugetlb = { ["2M"] = 0 }, cgroup = { ["hugetlb.2MB.limit_in_bytes"] = 1 } }, "which the option hugetlb sets" },
-    { { device_rules = {}, cgroup = { ["devices.allow"] = "a" } }, "which the option device_rules sets" },
-    { { device_rules = {}, cgroup = { ["devices.deny"] = "a" } }, "which the option device_rules sets" },
     { { cpu_weight = 5, cgroup = { ["cpu.weight.nice"] = 1 } }, "which the option cpu_weight sets" },
     { { cpu_weight = 5, cgroup = { ["cpu.idle"] = 1 } }, "which the option cpu_weight sets" },
     { { io = {}, cgroup = { ["io.weight"] = 1 } }, "which the option io sets" },
@@ -170,7 +171,7 @@ describe("misuse of limits", function()
 
   it("is none where it goes together", function()
     for _, opts in ipairs { { hugetlb = { ["2M"] = 0 }, cgroup = { ["hugetlb.1GB.max"] = 0 } },
-      { pids = 5, cgroup = { ["devices.allow"] = "a", ["memory.limit_in_bytes"] = 1 } },
+      { pids = 5, cgroup = { ["cpuset.cpus"] = "0", ["memory.limit_in_bytes"] = 1 } },
       { memory = "1M", swap = 0, memory_reservation = "1M" }, { memory_reservation = "1M" },
       { memory = "1M", cgroup = { ["memory.high"] = "1M", ["pids.max"] = 5 } }, { degrade = { "io" } } } do
       assert(options.check("run", opts))

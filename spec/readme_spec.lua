@@ -127,7 +127,7 @@ describe("README's options", function()
     groups = "list",
     ["function"] = "function",
     capabilities = "list", rlimits = "map", sysctls = "map", ["oom score"] = "integer", nice = "integer",
-    ["memory size"] = "size", ["positive size"] = "size", ["cpu count"] = "number", ["cpu weight"] = "integer",
+    ["memory size"] = "size", ["cpu count"] = "number", ["cpu weight"] = "integer",
     pids = "integer", io = "map", hugetlb = "map", ["device rules"] = "list", ["cgroup keys"] = "map",
     ["cgroup path"] = "path", degrade = "list",
     cpus = "text", personality = "list", mode = "octal text",

@@ -6,6 +6,7 @@ local attributes = require "nsbox.options.attributes"
 local command = require "nsbox.options.command"
 local resources = require "nsbox.options.resources"
 local schema = require "nsbox.options.schema"
+local sorted = require "nsbox.sorted"
 local types = require "nsbox.options.types"
 local value = require "nsbox.options.value"
 
@@ -204,12 +205,40 @@ table.move(resources.conflicts, 1, #resources.conflicts, #conflicts + 1, conflic
 -- Verbs that answer with a Result, or a function's results, have no handle by which a pipe could be reached.
 local without_handle = { run = true, exec = true, explain = true, call = true, ["box:call"] = true }
 
-local function check_conflicts(verb, given, checked)
+-- What a box has after an update, but for one thing that it had.
+local function after_update(checked, in_force, but)
+  local after = {}
+  for name, v in pairs(in_force) do
+    after[name] = name ~= but and v or nil
+  end
+  for name, v in pairs(checked) do
+    after[name] = v
+  end
+  return after
+end
+
+-- What of in_force an update cannot be wanted together with: the fields of an Error.
+local function clash(verb, checked, in_force, problem, applies)
+  for _, name in ipairs(sorted(in_force)) do
+    if not applies({}, after_update(checked, in_force, name), verb) then
+      local v = math.type(in_force[name]) and in_force[name] .. " " or ""
+      return { kind = "limit", verb = verb, message = ("%s: %s is %sfrom before"):format(problem, name, v),
+        hint = by_name[name].update and ("give %s, too"):format(name) or nil }
+    end
+  end
+end
+
+-- in_force: of an update, or nil. What is wrong because of that the user need not know: the fields of an Error, or nil.
+local function check_conflicts(verb, given, checked, in_force)
+  local after, refusal = in_force and after_update(checked, in_force) or checked, nil
   for _, conflict in ipairs(conflicts) do
     local name, problem, applies = table.unpack(conflict)
-    local found = applies(given, checked, verb)
-    if found then
+    local found = applies(given, after, verb)
+    if found and applies(given, checked, verb) then
       wrong(verb, name, problem:format(found))
+    elseif found and not applies(given, in_force, verb) then -- else it was so before
+      problem = ("option '%s' %s"):format(name, problem:format(found))
+      refusal = refusal or clash(verb, checked, in_force, problem, applies)
     end
   end
   for _, name in ipairs { "stdin", "stdout", "stderr" } do
@@ -217,6 +246,7 @@ local function check_conflicts(verb, given, checked)
       wrong(verb, name, "cannot be a pipe: there is no handle to reach it by; use nsbox.start or box:spawn")
     end
   end
+  return refusal
 end
 
 -- `network` is a short way to say namespaces.net: from here on both say the same.
@@ -241,17 +271,6 @@ local function settle_userns(checked)
   end
 end
 
--- What a box has after an update.
-local function after_update(checked, in_force)
-  local after = {}
-  for _, values in ipairs { in_force, checked } do
-    for name, v in pairs(values) do
-      after[name] = v
-    end
-  end
-  return after
-end
-
 local function check_all(verb, opts, in_force)
   if type(opts) ~= "table" then
     E.misuse("nsbox.%s: options must be a table, got %s", verb, value.describe(opts))
@@ -274,7 +293,8 @@ local function check_all(verb, opts, in_force)
   if checked.namespaces and checked.userns then
     settle_userns(checked) -- before what must have a user namespace is looked at
   end
-  check_conflicts(verb, given, in_force and after_update(checked, in_force) or checked)
+  local refused = check_conflicts(verb, given, checked, in_force)
+  refusal = refusal or refused
   if refusal then
     return E.fail(refusal)
   elseif checked.namespaces then
@@ -292,7 +312,8 @@ local without = {} -- verb -> what is checked when no options are given
 -- named = { stdin =, stdout =, stderr = }: which streams the user named (input names stdin).
 -- Returns nil, Error (kind "unsupported"), nil for an option or value that is not built yet.
 -- Raises at the user's line for misuse: unknown names, wrong types, impossible values and combinations.
--- in_force: of the verb "box:update", the options that the box has, with which the new ones must go.
+-- in_force: of the verb "box:update", the options that the box has; new ones that do not go with these are an Error of
+-- kind "limit".
 local function check(verb, opts, in_force)
   if opts ~= nil then
     return check_all(verb, opts, in_force)

@@ -134,6 +134,14 @@ describe("cpus", function()
 end)
 
 describe("cpu_weight", function()
+  it("is 100 where none is given", function()
+    local b = started({ "sleep", "100" }, { cpu_weight = 100 })
+    local parent = limited.folder_with(b, "cpu.shares") or limited.folder_with(b, "cpu.weight")
+    local file = limited.folder_with(b, "cpu.shares") and "cpu.shares" or "cpu.weight"
+    assert.equal(helper.read(parent:match "^(.*)/" .. "/" .. file), says(b, file) .. "\n")
+    assert.equal(100, b.limits.cpu_weight.value)
+  end)
+
   it("shares a CPU", function()
     local cpu = limited.first_cpu()
     local heavy = started("while :; do :; done", { cpuset = cpu, cpu_weight = 1000 })
@@ -158,7 +166,8 @@ describe("cpuset", function()
   it("is refused where a CPU is not there", function()
     local err = limited.refused({ cpuset = "1023" })
     assert.same({ "limit", "cgroup_limit" }, { err.kind, err.call })
-    assert.matches("cpuset%.cpus", tostring(err))
+    assert.matches("write '1023' to cpuset%.cpus: ", tostring(err))
+    assert.matches("this machine has the CPUs 0", tostring(err))
   end)
 end)
 
@@ -232,6 +241,7 @@ describe("io", function()
     local err = limited.refused { io = none }
     if err.message:find "an id of the box is the caller's" then helper.skip "needs ids of the box's own" end
     assert.same({ "limit", "ENODEV" }, { err.kind, err.name })
+    assert.matches("4000:1000", err.message)
   end)
 
   it("has a weight where the kernel has, and is refused elsewhere", function()
@@ -287,9 +297,16 @@ describe("cgroup", function()
     local err = limited.refused({ cgroup = { [key] = "10" } })
     assert.same({ "unsupported", "ENOENT" }, { err.kind, err.name })
     assert.equal('leave it out, or degrade = { "cgroup" }', err.hint)
-    assert.truthy(tostring(err):find("the kernel has no " .. key, 1, true))
+    assert.truthy(tostring(err):find(("the kernel has no %s: the controller memory is on cgroup %s here"):format(key,
+      v1 and "v1" or "v2"), 1, true))
     local r = run("true", { cgroup = { [key] = "10" }, degrade = { "cgroup" } })
     assert.same({ "cgroup", nil }, { limited.notes(r), r.limits.cgroup })
+  end)
+
+  it("may be read back in another form", function()
+    local key = v1 and "memory.soft_limit_in_bytes" or "memory.high"
+    local b = started({ "sleep", "100" }, { cgroup = { [key] = v1 and -1 or "8M" } })
+    assert.equal(("%s = %s"):format(key, says(b, key)), b.limits.cgroup.value)
   end)
 
   it("is refused with a value that the kernel does not take", function()

@@ -129,7 +129,7 @@ for _, way in ipairs(ways) do
             b:update { pids = 5, cpuset = "0" })
           assert.same({ "100", was }, { says(b, PIDS), b.limits })
         end
-        refuses("limit", "nsbox: update: option 'memory': write memory.limit_in_bytes: "
+        refuses("limit", "nsbox: update: option 'memory': write '65536' to memory.limit_in_bytes: "
           .. "Device or resource busy (EBUSY)\n  hint: the box uses more than that, "
           .. "and the kernel could not take it away",
           b:update { memory = "64K", pids = 5 })

@@ -161,15 +161,20 @@ local function in_order(joins)
   return list
 end
 
+-- What v1 and v2 call the same controller.
+local renamed = { v1 = { io = "blkio" }, v2 = { blkio = "io" } }
+
 -- A raw key: its file is of the version that has the controller.
 local function raw_wish(key, text)
   local controller = key:match "^[^.]+"
-  local function of(where)
-    local row = { option = "cgroup", controller = controller, file = key, raw = true, below = where ~= "v2" }
-    return { writes = { new_write(where, row, text) } }
+  local function of(version, name)
+    local row = { option = "cgroup", controller = name, file = key, raw = true, version = version,
+      below = version == "v1" }
+    return { writes = { new_write(version == "v1" and name or "v2", row, text) } }
   end
-  return { key = key, option = { name = "cgroup", v1 = controller, v2 = controller == "cgroup" and "" or controller },
-    v1 = of(controller), v2 = of "v2" }
+  local first, second = renamed.v1[controller] or controller, renamed.v2[controller] or controller
+  return { key = key, option = { name = "cgroup", v1 = first, v2 = second ~= "cgroup" and second or "" },
+    v1 = of("v1", first), v2 = of("v2", second) }
 end
 
 -- All that is asked for: a list of { option =, v1 =, v2 = as of by_option }.
@@ -185,6 +190,11 @@ local function wishes(resources, cpu_time)
     list[#list + 1] = raw_wish(key, resources.unified[key])
   end
   return list
+end
+
+-- Whether swap was given: with memory alone there is none beyond that.
+local function swaps(resources)
+  return resources.memory.swap ~= resources.memory.limit
 end
 
 -- Where, and its writes | nil, { option =, why =, fix = }.
@@ -223,9 +233,9 @@ local function choose(resources, cpu_time, places, degrade, exposed)
       joins[where], enforced = true, true
       table.move(found, 1, #found, #chosen.writes + 1, chosen.writes)
       chosen.cpu_time = chosen.cpu_time or name == "cpu_time" and cpu_time or nil
-    elseif degrade[name] then
+    elseif degrade[name] or name == "swap" and degrade.memory and swaps(resources) then
       table.insert(chosen.left_out, found)
-    elseif name ~= "swap" or not degrade.memory then -- which comes with memory
+    elseif name ~= "swap" or not degrade.memory then
       return nil, found
     end
   end

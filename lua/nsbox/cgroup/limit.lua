@@ -32,7 +32,7 @@ end
 
 local function noted(group, write, row, read)
   local folder = group.at[write.where]
-  if row.file == "cpu.cfs_period_us" then
+  if row.untold then
     return
   end
   local value = read
@@ -122,20 +122,41 @@ local function write_to(folder, row, text)
   return file.write(folder, row.file, text)
 end
 
+local function refused(row, text, message)
+  return ("write '%s' to %s%s"):format(text, row.file, message:match ": [^:]*$")
+end
+
+-- A raw key may be the other version's.
+local function no_file(row)
+  local why = "the kernel has no " .. row.file
+  if not row.raw or row.controller == "cgroup" then
+    return why
+  end
+  return ("%s: the controller %s is on cgroup %s here, and %s names its files otherwise"):format(why, row.controller,
+    row.version, row.version == "v1" and "v2" or "v1")
+end
+
+-- What the kernel's answer leaves open.
+local function there_are(row)
+  local cpus = row.file == "cpuset.cpus" and proc.line "/sys/devices/system/cpu/online"
+  return cpus and ": this machine has the CPUs " .. cpus or ""
+end
+
 -- What it says then | nil, message, errno.
 local function put(folder, row, text)
   local ok, message, errno = write_to(folder, row, text)
   if errno == sys.ENOENT then
-    return nil, "the kernel has no " .. row.file, errno
+    return nil, no_file(row), errno
   elseif not ok then
-    return nil, ("write %s%s"):format(row.file, message:match ": [^:]*$"), errno
+    return nil, refused(row, text, message) .. there_are(row), errno
   end
   local read
   read, message, errno = file.read(folder, row.read or row.file)
   if not read then
     return nil, message, errno
   elseif not (row.same or row.raw and same.text or same.number)(read, text, row.file) then
-    return nil, ("%s/%s: read back: it is %s"):format(folder, row.read or row.file, read), sys.EPROTO
+    return nil, ("%s/%s: read back: it is %s, not %s%s"):format(folder, row.read or row.file, read, text,
+      there_are(row)), sys.EPROTO
   end
   return read
 end
@@ -248,7 +269,7 @@ local function undo(group, done)
     if read then
       noted(group, write, row, read)
     end
-    failed = failed or not ok and ("write %s%s"):format(row.file, message:match ": [^:]*$") or nil
+    failed = failed or not ok and refused(row, done[i].old, message) or nil
   end
   return failed
 end

@@ -4,7 +4,8 @@
 -- -> what is written: a text, a list of them, or nil; where %s stands in the file's name, a list of { name = what it is
 -- there, text = }. also: files by which the same could be said. lacks(resources): why this version cannot have it, or
 -- nil; fix: what to do then. same(read, written, file): whether it was applied, by what `read`, or the file itself,
--- says; value(read): what Result.limits shows of it; below: the cgroups below, see leaf.lua, have to have it, too.
+-- says; value(read): what Result.limits shows of it; untold: another row shows it; below: the cgroups below, see
+-- leaf.lua, have to have it, too.
 
 local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
@@ -57,7 +58,7 @@ local rows = {
     value = function(read) return read:match "oom_kill_disable (%d)" == "1" end },
   { option = "resources.memory.useHierarchy", controller = "memory", file = "memory.use_hierarchy", lacks = value.flat,
     of = function(r) return r.memory and r.memory.useHierarchy and "1" end },
-  { option = "cpus", controller = "cpu", file = "cpu.cfs_period_us", of = cpu "period" },
+  { option = "cpus", controller = "cpu", file = "cpu.cfs_period_us", of = cpu "period", untold = true },
   { option = "cpus", controller = "cpu", file = "cpu.cfs_quota_us", of = cpu "quota",
     value = quota },
   { option = "resources.cpu.burst", controller = "cpu", file = "cpu.cfs_burst_us", of = cpu "burst" },

@@ -4,9 +4,10 @@ local core = require "nsbox.core"
 local sorted = require "nsbox.sorted"
 
 local PAGE = core.PAGE_SIZE or 4096 -- the kernel counts memory in pages, and rounds down
+local HIGHEST = math.maxinteger - (16 << 30) -- and more: the kernel rounds what has no limit down to a (huge) page
 
--- cgroup v2's weights of CPUs, 1 to 10000, stretched over v1's shares, 2 to 262144, which OCI has.
-local WEIGHTS, SHARES = 9999, 262142
+-- Of CPUs, what a cgroup has of which nothing is said: in v2, and in v1, whose shares OCI has.
+local WEIGHT, SHARES, MAX_WEIGHT = 100, 1024, 10000
 
 local value, same = {}, {}
 
@@ -22,11 +23,12 @@ end
 
 --- No two weights have the same shares, so that `weight` leads back.
 function value.shares(weight)
-  return weight and 2 + ((weight - 1) * SHARES + WEIGHTS // 2) // WEIGHTS
+  return weight and (weight * SHARES + WEIGHT // 2) // WEIGHT
 end
 
+--- Shares have a wider range.
 function value.weight(shares)
-  return shares and 1 + ((shares - 2) * WEIGHTS + SHARES // 2) // SHARES
+  return shares and math.max(1, math.min(MAX_WEIGHT, (shares * WEIGHT + SHARES // 2) // SHARES))
 end
 
 --- The files of page sizes: a list of { name = page size, text = bytes }.
@@ -80,7 +82,7 @@ function same.pages(read, written)
   if not n or not wanted then
     return read == written
   elseif wanted < 0 then
-    return n >= math.maxinteger - 2 * PAGE
+    return n > HIGHEST
   end
   return n == wanted or n == math.min(wanted, math.maxinteger) // PAGE * PAGE
 end
@@ -128,17 +130,25 @@ function same.line(read, written)
   return written:match "^%d+:%d+ 0$" ~= nil -- of v1: no limit is no line
 end
 
--- Raw keys: the kernel may write a size, spaces, or what is for all devices, in another way.
+local function plain(text)
+  return (text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
+end
+
+local function is_list(text)
+  return text:find "^%d[%d,-]*$" ~= nil
+end
+
+-- Raw keys: the kernel may write a number, a size, a list, spaces, or what is for all devices, in another way.
 function same.text(read, written)
-  local function plain(text)
-    return (text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
-  end
-  if plain(read) == plain(written) then
+  local said = plain(read)
+  if said == plain(written) or same.number(said, written) or is_list(said) and is_list(written)
+    and same.list(said, written) or written == "-1" and same.pages(said, written)
+    or said:match "^oom_kill_disable (%d)" == written then
     return true
   end
   local size, unit = written:match "^(%d+)([KMGkmg]?)$"
   local shift = size and ({ k = 10, m = 20, g = 30 })[unit:lower()] or 0
-  return size ~= nil and (same.pages(plain(read), tostring(tonumber(size) << shift))
+  return size ~= nil and (same.pages(said, tostring(tonumber(size) << shift))
     or same.line(read, "default " .. written)) or same.line(read, written)
 end
 

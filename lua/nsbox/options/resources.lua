@@ -9,6 +9,7 @@ local value = require "nsbox.options.value"
 local between, describe, must = value.between, value.describe, value.must
 
 -- With less no program starts: kernel stack, page tables and its first pages take sixteen of 4 KiB, or one of 64 KiB.
+-- Of less than a page the kernel makes 0.
 local MIN_MEMORY = 64 << 10
 local MIN_CPUS, MAX_CPUS = 0.01, 1e6 -- of a period of 100 ms the kernel wants a quota of 1 ms or more
 local MAX_PIDS = 1 << 22 -- PID_MAX_LIMIT
@@ -30,7 +31,6 @@ local function positive_size(v)
   return bytes, problem
 end
 
-checkers["positive size"] = positive_size
 checkers["cpu weight"] = between(1, 10000)
 checkers.pids = between(1, MAX_PIDS)
 
@@ -212,6 +212,13 @@ local reserved = {
   ["cgroup.subtree_control"] = "a group that has processes cannot hand controllers on",
 }
 
+-- All files of a controller.
+local reserved_controllers = { freezer = ends, devices = "the option device_rules writes it" }
+
+local function reserved_why(key)
+  return reserved[key] or reserved_controllers[key:match "^[^.]*"]
+end
+
 local function key_value(v)
   if math.type(v) then
     local n = value.integer(v)
@@ -231,8 +238,8 @@ checkers["cgroup keys"] = function(v)
   for key, given in pairs(v) do
     if type(key) ~= "string" or not key:find "^%l[%w_]*%.[%w_.]+$" or key:find("..", 1, true) then
       return nil, ("has a name that is no cgroup file's: %s"):format(describe(key))
-    elseif reserved[key] or key:find "^freezer%." then
-      return nil, ("must not have %s: %s"):format(key, reserved[key] or ends)
+    elseif reserved_why(key) then
+      return nil, ("must not have %s: %s"):format(key, reserved_why(key))
     end
     checked[key] = key_value(given)
     if not checked[key] then

@@ -219,7 +219,7 @@ local rows = {
       memory_swap = "use swap: what may be swapped beyond memory (not the sum)",
       mem_swappiness = "use swap: 0 keeps the box out of it", memory_swappiness = "use swap: 0 keeps the box out of it",
     } },
-  { name = "memory_reservation", type = "positive size", limit = true, update = true, oci = "linux.resources.memory",
+  { name = "memory_reservation", type = "memory size", limit = true, update = true, oci = "linux.resources.memory",
     cli = { "--memory-reservation" }, doc = "memory the host leaves it under pressure",
     aliases = { mem_reservation = "use memory_reservation" } },
   { name = "cpus", type = "cpu count", limit = true, update = true, oci = "linux.resources.cpu", cli = { "--cpus" },
