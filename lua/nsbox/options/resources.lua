@@ -229,7 +229,7 @@ local function key_value(v)
   return v
 end
 
---- A map of file names of cgroup v2 to texts.
+--- A map of names of cgroup files to texts.
 checkers["cgroup keys"] = function(v)
   if type(v) ~= "table" then
     return must('a map such as { ["memory.high"] = "64M" }', v)
