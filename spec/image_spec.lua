@@ -34,6 +34,17 @@ local function fresh_store()
   return path
 end
 
+-- What is in a store but for this process's folder, and what is in that but for its lock.
+local function leftover(path)
+  local own, list = ("owner-%d-1"):format(helper.pid), {}
+  for _, folder in ipairs { path, path .. "/" .. own } do
+    for _, name in ipairs(helper.names(folder)) do
+      list[#list + 1] = name ~= own and name ~= "lock" and name or nil
+    end
+  end
+  return list
+end
+
 describe("an image that is a path", function()
   local here = lfs.currentdir()
   local rows = {
@@ -158,6 +169,26 @@ describe("the image busybox", function()
     assert.same({ "busybox" }, helper.names(path))
   end)
 
+  it("is whole, whoever is first of several coroutines at the same time", function()
+    local path = fresh_store()
+    local said = assert(nsbox.gather({ 1, 2, 3, 4, 5, 6 }, function()
+      return assert(nsbox.run("busybox", { "sh", "-c", "echo $0" }, { store = path })).stdout
+    end))
+    assert.equal(("sh\n"):rep(6), table.concat(said))
+    assert.same({ "busybox" }, leftover(path))
+  end)
+
+  it("does not wait for a coroutine that never goes on with it, of which its end leaves nothing", function()
+    local path = assert(store.open(fresh_store()))
+    local stuck = coroutine.create(store.once)
+    local _, part = assert(coroutine.resume(stuck, path, "busybox", coroutine.yield))
+    assert.is_truthy(sys.lstat(part))
+    assert.equal("sh\n", assert(nsbox.run("busybox", { "sh", "-c", "echo $0" }, { store = path })).stdout)
+    assert.is_truthy(sys.lstat(part))
+    assert(coroutine.close(stuck))
+    assert.same({ "busybox" }, leftover(path))
+  end)
+
   it("is not half there after a failure", function()
     local path = fresh_store()
     local made, message = store.once(assert(store.open(path)), "thing", function(part)
@@ -165,8 +196,48 @@ describe("the image busybox", function()
       return nil, "no more"
     end)
     assert.same({ nil, "no more" }, { made, message })
-    assert.same({ "lock" }, helper.names(path .. ("/owner-%d-1"):format(helper.pid)))
-    assert.is_nil(lfs.attributes(path .. "/thing"))
+    assert.same({}, leftover(path))
+  end)
+
+  it("is not half there after an error", function()
+    local path = assert(store.open(fresh_store()))
+    assert.error_matches(function()
+      store.once(path, "thing", function(part)
+        helper.write(part .. "/file", "x")
+        error "no more"
+      end)
+    end, "no more")
+    assert.same({}, leftover(path))
+  end)
+
+  it("may be another's, which a failure came too late for", function()
+    local path = assert(store.open(fresh_store()))
+    local made = assert(store.once(path, "thing", function(_, final)
+      assert(store.once(path, "thing", function() return true end))
+      return nil, final, sys.EIO
+    end))
+    assert.equal(path .. "/thing", made)
+    assert.same({ "thing" }, leftover(path))
+  end)
+
+  it("is the first that is ready of several begun in this process", function()
+    local path = assert(store.open(fresh_store()))
+    local function making(name, meanwhile)
+      return coroutine.wrap(function()
+        return store.once(path, "thing", function(part)
+          helper.write(part .. "/name", name)
+          meanwhile()
+          helper.write(part .. "/whole", helper.read(part .. "/name"))
+          return true
+        end)
+      end)
+    end
+    local first, made = making("first", coroutine.yield), nil
+    first()
+    assert.equal(path .. "/thing", making("second", function() made = first() end)())
+    assert.equal(path .. "/thing", made)
+    assert.same({ "first", "first" }, { helper.read(made .. "/name"), helper.read(made .. "/whole") })
+    assert.same({ "thing" }, leftover(path))
   end)
 
   it("cannot be made without the host's, and says what to install", function()

@@ -47,11 +47,14 @@ local function write(path, bytes, mode)
 end
 
 -- The program itself tells its names; it is asked in a box, as everything of an image is.
-local function link_names(root, store_path)
+-- That waits: another may have made the image meanwhile, and hundreds of links are for nothing then.
+local function link_names(root, store_path, final)
   local r, err, errno = require("nsbox.box").run("dir:" .. root, { "/bin/busybox", "--list-full" },
     { store = store_path })
   if not r then
     return nil, err, errno
+  elseif sys.lstat(final) then
+    return nil, final .. ": another was first", sys.EEXIST
   end
   for name in r.stdout:gmatch "[^\n]+" do
     if name ~= "bin/busybox" and name:match "^[%w/._%[-]+$" and not name:find("..", 1, true) then
@@ -64,7 +67,7 @@ local function link_names(root, store_path)
   return true
 end
 
-local function build(root, bytes, store_path)
+local function build(root, bytes, store_path, final)
   for _, f in ipairs(folders) do
     local ok, message, errno = sys.mkdir(root .. "/" .. f[1], f[2])
     if ok then
@@ -88,7 +91,7 @@ local function build(root, bytes, store_path)
   if not ok then
     return nil, message, errno
   end
-  return link_names(root, store_path)
+  return link_names(root, store_path, final)
 end
 
 -- The program's box may fail like any other, and then says itself why.
@@ -108,12 +111,12 @@ local function image(verb, path)
     return fail(verb, message, errno, "images are kept there: the option store (--store) names another folder")
   end
   local root
-  root, message, errno = store.once(folder, "busybox", function(part)
+  root, message, errno = store.once(folder, "busybox", function(part, final)
     local bytes = program()
     if not bytes then
       return nil, missing, sys.ENOENT
     end
-    return build(part, bytes, path)
+    return build(part, bytes, path, final)
   end)
   if not root then
     return fail(verb, message, errno)

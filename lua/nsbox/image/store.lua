@@ -1,5 +1,6 @@
 -- image/store.lua: the folder that holds images.
 
+local core = require "nsbox.core"
 local owner = require "nsbox.owner"
 local sys = require "nsbox.sys"
 
@@ -34,36 +35,48 @@ local function open(path)
   return path
 end
 
---- Makes store/name by `build(folder)`, or uses what is there: all of it or nothing is ever seen under its name.
+local scratch_mt = { __name = "nsbox.scratch", __close = function(scratch)
+  owner.remove_tree(scratch.path)
+end }
+
+--- An empty folder of this process below the store's path, { path }, to be closed: that removes it with all in it.
+-- name: used once. nil, message, errno.
+local function scratch(path, name)
+  local folder, message, errno = owner.folder(path)
+  if not folder then
+    return nil, message, errno
+  end
+  folder = folder .. "/" .. name
+  local ok
+  ok, message, errno = sys.mkdir(folder, "0755")
+  if not ok then
+    return nil, message, errno
+  end
+  return setmetatable({ path = folder }, scratch_mt)
+end
+
+--- Makes store/name by `build(folder, final)`, or uses what is there: all of it or nothing is ever seen under its name,
+-- which is the path `final`. Where build waits, another coroutine that comes meanwhile makes its own, as another
+-- process does: nobody depends on one that may never go on. The first that is ready is kept.
 -- Returns the path | nil, err or message, errno of build.
 local function once(path, name, build)
   local final = path .. "/" .. name
   if sys.lstat(final) then
     return final
   end
-  local staging, message, errno = owner.folder(path)
-  if not staging then
+  local part <close>, message, errno = scratch(path, ("%s-%s"):format(name, core.random_id()))
+  if not part then
     return nil, message, errno
   end
-  local part = ("%s/%s"):format(staging, name)
-  owner.remove_tree(part)
   local ok
-  ok, message, errno = sys.mkdir(part, "0755")
+  ok, message, errno = build(part.path, final)
   if ok then
-    ok, message, errno = build(part)
+    ok, message, errno = sys.rename(part.path, final, "noreplace")
   end
-  if ok then
-    ok, message, errno = sys.rename(part, final, "noreplace")
-    if not ok and errno == sys.EEXIST then -- another process was first, with the same contents
-      owner.remove_tree(part)
-      return final
-    end
-  end
-  if not ok then
-    owner.remove_tree(part)
+  if not ok and not sys.lstat(final) then -- another may have been first, with the same contents
     return nil, message, errno
   end
   return final
 end
 
-return { open = open, once = once }
+return { open = open, scratch = scratch, once = once }
