@@ -287,6 +287,17 @@ describe("a limit of a box that is to be started", function()
       { blockIO = { throttleReadBpsDevice = { { major = 9, minor = 5, rate = 7 } } } }, {}) })
   end)
 
+  it("is named where its file cannot be read", function()
+    local group, read = v1 { ["/m/memory.force_empty"] = "" }, file.read
+    file.read = function(folder, name)
+      if name == "memory.force_empty" then return nil, "read: no", EINVAL end
+      return read(folder, name)
+    end
+    local places = { v1 = { memory = { folder = "/m" } } }
+    local chosen = assert(choice.choose({ unified = { ["memory.force_empty"] = "0" } }, nil, places, {}))
+    assert.same({ nil, "read memory.force_empty: no", EINVAL }, { limit.apply(group, chosen.writes[1]) })
+  end)
+
   it("says of a raw key which version of cgroups the controller is on", function()
     local WHY = "the kernel has no %s: the controller %s is on cgroup %s here, and %s names its files otherwise"
     local places = { v1 = { memory = { folder = "/m" }, blkio = { folder = "/b" } } }

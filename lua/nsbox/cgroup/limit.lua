@@ -153,7 +153,7 @@ local function put(folder, row, text)
   local read
   read, message, errno = file.read(folder, row.read or row.file)
   if not read then
-    return nil, message, errno
+    return nil, ("read %s%s"):format(row.read or row.file, message:match ": [^:]*$"), errno
   elseif not (row.same or row.raw and same.text or same.number)(read, text, row.file) then
     return nil, ("%s/%s: read back: it is %s, not %s%s"):format(folder, row.read or row.file, read, text,
       there_are(row)), sys.EPROTO
