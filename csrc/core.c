@@ -138,6 +138,8 @@ int luaopen_nsbox_core(lua_State *L)
     nsbL_open_signal(L);
     nsbL_open_local(L);
     nsbL_open_bpf(L);
+    lua_pushinteger(L, sysconf(_SC_PAGESIZE));
+    lua_setfield(L, -2, "PAGE_SIZE");
     lua_newtable(L);
     nsbL_open_calls(L);
     nsbL_open_consts(L);

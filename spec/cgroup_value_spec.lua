@@ -2,7 +2,7 @@
 local core = require "nsbox.core"
 local same = require("nsbox.cgroup.value").same
 
-local PAGE = core.PAGE_SIZE or 4096
+local PAGE = core.PAGE_SIZE
 local HIGHEST = tostring(math.maxinteger // PAGE * PAGE)
 
 describe("a value that is read back", function()

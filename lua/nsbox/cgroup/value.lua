@@ -3,7 +3,7 @@
 local core = require "nsbox.core"
 local sorted = require "nsbox.sorted"
 
-local PAGE = core.PAGE_SIZE or 4096 -- the kernel counts memory in pages, and rounds down
+local PAGE = core.PAGE_SIZE -- the kernel counts memory in pages, and rounds down
 local HIGHEST = math.maxinteger - (16 << 30) -- and more: the kernel rounds what has no limit down to a (huge) page
 
 -- Of CPUs, what a cgroup has of which nothing is said: in v2, and in v1, whose shares OCI has.
