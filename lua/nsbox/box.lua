@@ -51,6 +51,9 @@ local function end_added(task)
   if task.thaw then
     task:thaw()
   end
+  if task.cgroup then
+    task.cgroup:end_held()
+  end
   local _ <close> = wait.hold()
   local deadline = sys.clock() + 1
   repeat

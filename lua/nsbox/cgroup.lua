@@ -231,10 +231,15 @@ function group:freeze(on)
   return file.write(self.at.freezer, "freezer.state", on and "FROZEN" or "THAWED")
 end
 
+--- Whether a box can freeze itself so that SIGKILL does not end it: by v1's freezer, see leaf.lua.
+function group:can_hold()
+  return self.leaf ~= nil and self.at.freezer ~= nil
+end
+
 --- Lets one process go, which SIGKILL is waiting for, while all others stand still: of v1 by a move to the caller's own
 -- cgroup, which is not frozen. true | nil, message, errno.
 function group:release(pid)
-  if self.at.v2 then
+  if not self.at.freezer then
     return true -- it has died
   end
   return file.write(self.at.freezer:match "^(.*)/", "cgroup.procs", tostring(pid))
@@ -242,10 +247,8 @@ end
 
 --- Whether all stand still.
 function group:is_frozen()
-  if self.at.v2 then
-    return file.field(self.at.v2, "cgroup.events", "frozen") == 1
-  end
-  return file.read(self.at.freezer, "freezer.state") == "FROZEN"
+  return self.at.v2 ~= nil and file.field(self.at.v2, "cgroup.events", "frozen") == 1
+    or self.at.freezer ~= nil and file.read(self.at.freezer, "freezer.state") == "FROZEN"
 end
 
 -- ---- its end ----
@@ -271,6 +274,13 @@ function group:kill()
   local first = first_of(self)
   if first then
     kill.kill(self.at[first])
+  end
+end
+
+--- Kills all, as often as it takes, where the box can hold itself: before its end is waited for.
+function group:end_held()
+  if self:can_hold() then
+    kill.finish(leaf.all(self, "freezer"), sys.clock() + REMOVE)
   end
 end
 
@@ -365,4 +375,10 @@ local function of(c)
   return setmetatable({ at = c.at, leaf = c.leaf, counts = c.counts, limits = {}, told = {}, resources = {} }, group_mt)
 end
 
-return { places = places, own_places = own_places, added = added, new = new, of = of, ended = ended }
+--- The one of a task's box; of one that is detached by its folders; nil where it has none.
+local function of_task(task)
+  local c = task.config and task.config.nsbox.cgroup
+  return task.cgroup or c and of(c)
+end
+
+return { places = places, own_places = own_places, added = added, new = new, of = of, of_task = of_task, ended = ended }

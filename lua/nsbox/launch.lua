@@ -2,6 +2,7 @@
 
 local core = require "nsbox.core"
 local error_ = require "nsbox.error"
+local file = require "nsbox.probe.file"
 local hint = require "nsbox.hint"
 local param = require "nsbox.plan.param"
 local program = require "nsbox.program"
@@ -138,12 +139,34 @@ local function explain_failure(start, number, errno, root)
   return failure(start, number, message, errno)
 end
 
+-- What holds it may not let it die, and a box does not end before each of its processes is reaped.
+local function give_up(start, launch)
+  local pidfd = launch:pidfd()
+  if pidfd and start.let_go then
+    sys.pidfd_send_signal(pidfd, sys.SIGKILL)
+    start.let_go(tonumber((file.read(("/proc/self/fdinfo/%d"):format(pidfd)) or ""):match "\nPid:%s*(%d+)"))
+  end
+  launch:abort()
+end
+
+local function overdue(start)
+  return error_.fail { kind = "timeout", verb = start.verb, errno = sys.ETIMEDOUT, name = "ETIMEDOUT",
+    message = ("the process has not come to its exec in %g s"):format(start.patience),
+    hint = "a process of the box may have stopped it: box:stop(0) ends them all" }
+end
+
 local function follow(start, launch)
   if start.meanwhile then
     start.meanwhile()
   end
+  local deadline = start.patience and sys.clock() + start.patience
   while true do
-    local event, a, b, c = launch:next(SLICE)
+    local left = deadline and deadline - sys.clock() or SLICE
+    if left <= 0 then
+      give_up(start, launch)
+      return overdue(start)
+    end
+    local event, a, b, c = launch:next(math.min(left, SLICE))
     if event == "started" then
       return a
     elseif event == "failed" then
@@ -171,8 +194,14 @@ local function confirmed(start, process)
   if ok then
     return process
   end
+  if kind == "late" and start.let_go then
+    process:kill(sys.SIGKILL)
+    start.let_go(process:pid())
+  end
   process:close()
-  if kind == "x" then
+  if kind == "late" then
+    return overdue(start)
+  elseif kind == "x" then
     return error_.fail(program.explain(start, last, errno, root))
   elseif not unconfirmed[kind] then
     return failure(start, last, "the process was killed during set-up", 0)
@@ -210,9 +239,12 @@ end
 --   meanwhile called when the child is at work
 --   confirm   called with the process that was started: see pid1.lua
 --   hidden    nobody may look into the caller's memory meanwhile
+--   patience  seconds until it has to be at its exec: whom others can stop, such as a process among a box's own
+--   let_go    called with the number of one that has not, and is killed: so that it can die
 --   copy      true: a copying clone
 --   child     for a plan that ends in `return`: called in the copy with the descriptor for results; never comes back
--- Returns the process | nil, err, errno (kinds setup, exec, unsupported). Nothing half made stays.
+-- Returns the process | nil, err, errno (kinds setup, exec, unsupported, timeout). Nothing half made
+-- stays.
 local function run(start)
   start.slots, start.params = setmetatable({}, slots_mt), start.params or {}
   local _ <close> = start.slots

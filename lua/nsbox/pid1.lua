@@ -7,6 +7,7 @@ local sys = require "nsbox.sys"
 local SLICE = 60   -- seconds; a signal ends the wait at once, so that Lua's own hooks run
 local MESSAGE = 8  -- bytes; struct nsb_status in csrc/init.h
 local STARTED = "s"
+local LATE = "late"
 
 local handle_mt = { __name = "nsbox.pid1", __index = {} }
 
@@ -21,12 +22,16 @@ function handle_mt.__close(handle)
   handle.status:close()
 end
 
--- One message: its kind, the number in it, what came along | "" when init has ended without a word.
-local function told(handle, process)
+-- One message: its kind, the number in it, what came along | "" when init has ended without a word | LATE.
+local function told(handle, process, seconds)
   local rows = { { fd = handle.status, events = "in" }, { fd = process, events = "in" } }
+  local deadline = sys.clock() + (seconds or math.huge)
   local n
   repeat
-    n = sys.poll(rows, SLICE)
+    n = sys.poll(rows, math.max(0, math.min(SLICE, deadline - sys.clock())))
+    if n == 0 and sys.clock() >= deadline then
+      return LATE
+    end
   until n and n > 0
   local data, fd
   if rows[1].revents then
@@ -41,10 +46,10 @@ end
 
 --- Waits until init has told whether the command runs. True, and the process's status is the command's from here on |
 -- nil, kind, errno, root: "x" it could not be exec'ed, with the box's root or nil, "c" there could be no process for
--- it, "t" it could not have the terminal, "" init was killed.
-function handle_mt.__index.confirm(handle, process)
+-- it, "t" it could not have the terminal, "" init was killed, "late" it has told nothing in so many seconds, if given.
+function handle_mt.__index.confirm(handle, process, seconds)
   let_go(handle) -- its end is init's alone: that init ends shows
-  local kind, errno, root = told(handle, process)
+  local kind, errno, root = told(handle, process, seconds)
   if not handle.init and kind == "" then -- exec has closed it
     return true
   elseif kind ~= STARTED then

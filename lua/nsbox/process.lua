@@ -156,8 +156,11 @@ local function close(task)
   if task.before_close and task.process then
     task:before_close()
   end
-  if task.process and task.box and task.box.paused then
-    task:end_now() -- a freezer of v1 holds it, although it is killed
+  if task.process and task.box then
+    task:end_now() -- a freezer of v1 may hold it, although it is killed
+  elseif task.process and task.cgroup then
+    task.process:kill(sys.SIGKILL)
+    task.cgroup:end_held()
   end
   if task.process then
     wait.closing(task.process)

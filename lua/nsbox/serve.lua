@@ -1,6 +1,7 @@
 -- serve.lua: what a running process of a box needs of its caller: its output drained, its input fed, its terminal
 -- relayed, its deadline kept, its end seen. A task for wait.lua.
 
+local cgroup = require "nsbox.cgroup"
 local core = require "nsbox.core"
 local flow = require "nsbox.serve.flow"
 local keeper = require "nsbox.keeper"
@@ -63,13 +64,32 @@ function task:handles(signo)
   return caught ~= nil and tonumber(caught, 16) >> (signo - 1) & 1 == 1
 end
 
---- SIGKILL to the process; a paused box is let go, to its end, but of one that was added this process alone.
+-- What a freezer of v1 holds does not die: a box is let go, to its end; of one to which the process was added this one
+-- alone. Answers whether it may be held again.
+local function let_go(self)
+  local box = self.box or self
+  local group = cgroup.of_task(box)
+  local can_hold = group and group:can_hold()
+  if can_hold and not self.box then
+    group:kill()
+  elseif self.box and (can_hold or box.paused and box.paused.freezes) then
+    group:release(self.process:pid())
+  end
+  return can_hold
+end
+
+--- SIGKILL to the process, so that it ends also where it is frozen.
 function task:end_now()
   self.process:kill(sys.SIGKILL)
   if self.thaw then
     self:thaw(true)
-  elseif self.box and self.box.paused and self.box.paused.freezes then
-    self.box.cgroup:release(self.process:pid())
+  end
+  self.held_look = let_go(self) and sys.clock() + SHORTEST_LOOK or nil
+end
+
+local function still_held(self)
+  if self.held_look and sys.clock() >= self.held_look then
+    self.held_look = not self:look() and let_go(self) and sys.clock() + SHORTEST_LOOK or nil
   end
 end
 
@@ -296,8 +316,8 @@ end
 function task:patience()
   local relay = self.streams.relay
   local slice = relay and not relay.ended and (relay.sized or relay.null) and RELAY_SLICE or PATIENCE
-  if self.cpu_look then
-    slice = math.max(0, math.min(slice, self.cpu_look - sys.clock()))
+  for _, at in pairs { self.cpu_look or false, self.held_look or false } do
+    slice = at and math.max(0, math.min(slice, at - sys.clock())) or slice
   end
   return self.deadline and math.max(0, math.min(slice, self.deadline - sys.clock())) or slice
 end
@@ -314,6 +334,7 @@ function task:turned(n)
   end
   over_limit(self)
   over_cpu_time(self)
+  still_held(self)
   if self.deadline and sys.clock() >= self.deadline and not self:look() then
     if self.timer then
       keeper.drop(self.timer)

@@ -160,7 +160,7 @@ end
 local function confirm_of(b, init)
   return init ~= true and function(made)
     b.process = made -- an error, such as Ctrl-C, ends it
-    return init:confirm(made)
+    return init:confirm(made, b.until_exec)
   end or nil
 end
 

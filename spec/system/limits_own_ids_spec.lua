@@ -119,6 +119,56 @@ for _, way in ipairs(ways) do
       assert.equal("KILL", b:wait(helper.PATIENCE).signal)
     end)
 
+    it("holds nobody for ever who is added to it", function()
+      local b = limited.started({ "sleep", "1000" }, options(way))
+      assert(b:exec({ "true" }))
+      local at = limited.folders(b)
+      local file, text = at.v2 and at.v2 .. "/added/cgroup.freeze", "1"
+      if at.freezer then file, text = at.freezer .. "/added/freezer.state", "FROZEN" end
+      helper.write(file, text)
+      local r, err = b:exec({ "true" }, { timeout = 0.1 })
+      assert.same({ nil, "timeout", "ETIMEDOUT" }, { r, err.kind, err.name })
+      assert.matches("has not come to its exec in 2 s", err.message)
+      assert.equal("killed", b:stop(0).reason)
+    end)
+
+    it("keeps its limit when a change is refused for what it has made below", function()
+      if not hierarchy.own "cpuset" then helper.skip "needs the controller cpuset of cgroup v1" end
+      local NARROW = "mkdir -p /tmp/m; mount -t cgroup -o cpuset none /tmp/m; cd /tmp/m; mkdir x; "
+        .. "cat cpuset.cpus >x/cpuset.cpus; cat cpuset.mems >x/cpuset.mems; echo ready; read go; "
+        .. "echo 0-1 >x/cpuset.cpus; echo 0-1 >cpuset.cpus; grep Cpus_allowed_list /proc/self/status; read go"
+      local b = limited.started(NARROW, options(way, { cpuset = "0", stdin = "pipe" }))
+      assert(b:expect("ready", helper.PATIENCE))
+      assert(b:exec({ "true" }))
+      local done, err = b:update { cpuset = "1" }
+      assert.same({ nil, "limit", "EBUSY" }, { done, err.kind, err.name })
+      assert.same({ "0\n", "0\n", "0" }, { says(b, "cpuset.cpus"),
+        helper.read(limited.folders(b).cpuset .. "/added/cpuset.cpus"), b.limits.cpuset.value })
+      assert(b.stdin:write "go\n")
+      assert.equal("0", b:expect("Cpus_allowed_list:%s*(%S+)", helper.PATIENCE))
+    end)
+
+    for verb, act in pairs {
+      ["its timeout"] = function(b) return b:wait(helper.PATIENCE) end,
+      stop = function(b) return b:stop(0.1) end,
+      kill = function(b) return b:kill() and b:wait(helper.PATIENCE) end,
+      close = function(b)
+        local pid = b.pid
+        b:close()
+        return not helper.read(("/proc/%d/stat"):format(pid)) and {}
+      end,
+    } do
+      it("ends although it has frozen itself by v1: " .. verb, function()
+        if not hierarchy.own "freezer" then helper.skip "needs the freezer of cgroup v1" end
+        local FREEZE = "mkdir -p /tmp/m; mount -t cgroup -o freezer none /tmp/m; echo ready; "
+          .. "echo FROZEN >/tmp/m/freezer.state"
+        local b = limited.started(FREEZE, options(way, { timeout = verb == "its timeout" and 1 or nil }))
+        assert(b:expect("ready", helper.PATIENCE))
+        busted.sleep(0.05)
+        assert.truthy(act(b))
+      end)
+    end
+
     it("gets no limit that it could change", function()
       local disk = limited.disk()
       if not hierarchy.own "blkio" then helper.skip "needs the controller blkio of cgroup v1" end

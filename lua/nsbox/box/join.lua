@@ -30,6 +30,15 @@ local function traces(box)
   return false
 end
 
+local function let_go(box, pid)
+  local group = cgroup.of_task(box)
+  if group and pid then
+    group:release(pid)
+  end
+end
+
+local LONGEST, SHORTEST = 20, 2 -- seconds in which a process that is added has to come to its exec
+
 local function launched(b, box, c)
   local err, errno
   if not box.process:fileno() then -- of a detached box: seen since it was looked at
@@ -53,6 +62,8 @@ local function launched(b, box, c)
     calls = { cgroup_added = cgroup.added },
     barriers = { terminal = function(fd) b.terminal = fd end },
     born = not box.is_pid1 and start.born_of(b) or nil,
+    patience = b.until_exec,
+    let_go = function(pid) let_go(box, pid) end,
     hidden = true, -- the box sees this process, whose memory is the caller's until it has exec'ed
     copy = config.has_namespace(c, "time") -- EUSERS for a process that shares memory; time_namespaces(7)
       or attributes.takes_copy(c, b.host) or traces(box),
@@ -118,7 +129,8 @@ local function join(verb, box, cmd, opts, copying)
   end
   local b = serve.new { verb = verb, id = box.id, began = began, host = box.host, streams = s, command = c.process.args,
     stop_signal = o.stop_signal or "TERM", stop_timeout = o.stop_timeout, overflow = o.overflow, check = o.check,
-    is_pid1 = false, below_keeper = box.below_keeper, notes = {}, copying = copying,
+    is_pid1 = false, until_exec = math.min(LONGEST, math.max(SHORTEST, o.timeout or LONGEST)),
+    below_keeper = box.below_keeper, notes = {}, copying = copying,
     what = ("%s in box %s"):format(c.process.args[1], box.id) }
   local making <close> = setmetatable({ box = b }, start.making_mt)
   terminal.size(b, c, o)

@@ -12,15 +12,6 @@ local wait = require "nsbox.wait"
 local TICKS = 100 -- a second, in /proc: USER_HZ
 local ENDING = 1  -- seconds until a box whose worker does not answer is taken to live
 
--- The cgroup of a task's box; of one that is detached by its folders.
-local function group_of(task)
-  if task.cgroup then
-    return task.cgroup
-  end
-  local c = task.config and task.config.nsbox.cgroup
-  return c and cgroup.of(c)
-end
-
 -- ---- stats ----
 
 -- User and system seconds of its processes, and of those that they have waited for; proc(5).
@@ -37,7 +28,7 @@ local function times_in_proc(task)
 end
 
 local function live(task)
-  local usage, group = handle.times_of(task), group_of(task)
+  local usage, group = handle.times_of(task), cgroup.of_task(task)
   for name, value in pairs(group and group:usage() or {}) do
     usage[name] = value
   end
@@ -74,7 +65,7 @@ end
 
 --- Changes limits of a box of this process: true | nil, problem as of cgroup/limit.lua.
 local function change(task, wanted)
-  local done, problem = (group_of(task) or cgroup.of { at = {} }):update(wanted)
+  local done, problem = (cgroup.of_task(task) or cgroup.of { at = {} }):update(wanted)
   if done then
     task.config.linux.resources = resources.merged(task.config.linux.resources, wanted)
   end
@@ -131,7 +122,7 @@ end
 --- For a process that is to be added to a box: that it was killed for want of memory, or with the box at the end of its
 -- CPU time, is to be told.
 local function watch(added, box)
-  local group = group_of(box)
+  local group = cgroup.of_task(box)
   if not group then
     return
   end

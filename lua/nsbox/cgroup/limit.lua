@@ -93,6 +93,14 @@ local function attach_program(group, write)
   return true
 end
 
+-- Puts back what those below had, which were `count`, and then what is above: true | nil, message.
+local function put_back(folder, row, names, count, old)
+  for i = 1, count do
+    file.write(folder .. "/" .. names[i], row.file, old)
+  end
+  return file.write(folder, row.file, old)
+end
+
 -- What is below is the caller's own, see leaf.lua. At no time may it have a CPU that what is above has not.
 local function write_below(folder, row, text)
   local names = file.children(folder)
@@ -100,13 +108,14 @@ local function write_below(folder, row, text)
   if old then
     file.write(folder, row.file, old .. "," .. text)
   end
-  for _, name in ipairs(names) do
+  for i, name in ipairs(names) do
     local ok, message, errno = file.write(folder .. "/" .. name, row.file, text)
     if not ok then
+      local back, why = true, nil
       if old then
-        file.write(folder, row.file, old)
+        back, why = put_back(folder, row, names, i - 1, old)
       end
-      return nil, message, errno
+      return nil, back and message or ("%s, and could not be undone: %s"):format(message, why), errno
     end
   end
   return true
