@@ -115,6 +115,13 @@ describe("a box with an id of the caller's", function()
     assert.equal("pids", joins({ v1 = { pids = { why = "", fix = "", bare = "/c/pids" } } }, {}))
   end)
 
+  it("is in those without a controller, too, and in none where that may be", function()
+    local machine = { v1 = v1(), named = { ["name=systemd"] = { folder = "/c/systemd" } } }
+    assert.equal("freezer blkio cpu cpuacct cpuset devices hugetlb memory name=systemd pids", joins(machine, {}))
+    assert.same({}, choice.choose({}, nil, machine, { cgroup = true }, true).joins)
+    assert.equal(10, #choice.choose(PIDS, nil, machine, { cgroup = true }, true).joins)
+  end)
+
   it("has limits that count, or none", function()
     assert.is_true(choice.choose(PIDS, nil, machines.v1, {}, true).counts)
     assert.is_nil(choice.choose({}, nil, machines.v1, {}, true).counts)

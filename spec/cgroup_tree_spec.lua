@@ -31,7 +31,7 @@ describe("tree.look", function()
     machine("4:memory:/a/b\n3:cpu,cpuacct:/\n1:name=systemd:/s\n0::/u\n",
       mounted("/", "/sys/fs/cgroup/unified", "cgroup2"), mounted("/", "/c/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct"),
       mounted("/", "/c/memory", "cgroup", "rw,memory"), mounted("/", "/c/systemd", "cgroup", "rw,name=systemd"))
-    local v2, v1 = tree.look()
+    local v2, v1 = tree.look().v2, tree.look().v1
     assert.same({ point = "/sys/fs/cgroup/unified", path = "/u" }, v2)
     assert.same({ memory = { point = "/c/memory", path = "/a/b" }, cpu = { point = "/c/cpu,cpuacct", path = "" },
       cpuacct = { point = "/c/cpu,cpuacct", path = "" } }, v1)
@@ -39,25 +39,25 @@ describe("tree.look", function()
 
   it("has no v2 where none is mounted", function()
     machine "0::/u\n"
-    assert.same({ nil, {} }, { tree.look() })
+    assert.same({ nil, {} }, { tree.look().v2, tree.look().v1 })
   end)
 
   it("takes the first of several mounts, and its path as it is", function()
     machine("0::/u\n", mounted("/", "/my\\040place", "cgroup2"), mounted("/", "/second", "cgroup2"))
-    assert.same({ point = "/my place", path = "/u" }, (tree.look()))
+    assert.same({ point = "/my place", path = "/u" }, tree.look().v2)
   end)
 
   it("reckons from what is mounted of a hierarchy", function()
     for _, row in ipairs { { "/docker/1", "/docker/1", "" }, { "/docker/1/x", "/docker/1", "/x" }, { "/", "/", "" },
       { "/x", "/", "/x" } } do
       machine("0::" .. row[1] .. "\n", mounted(row[2], "/c", "cgroup2"))
-      assert.same({ point = "/c", path = row[3] }, (tree.look()))
+      assert.same({ point = "/c", path = row[3] }, tree.look().v2)
     end
   end)
 
   it("does not take a name that begins alike for one below", function()
     machine("5:memory:/ab/x\n0::/ab\n", mounted("/a", "/c", "cgroup2"), mounted("/a", "/m", "cgroup", "rw,memory"))
-    local v2, v1 = tree.look()
+    local v2, v1 = tree.look().v2, tree.look().v1
     assert.same({ point = "/c", path = "/ab" }, v2)
     assert.same({ point = "/m", path = "/ab/x" }, v1.memory)
   end)

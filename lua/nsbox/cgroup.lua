@@ -75,7 +75,7 @@ local function can_run(self, where)
 end
 
 local function make(self, where)
-  local place = where == "v2" and self.places.v2 or self.places.v1[where]
+  local place = where == "v2" and self.places.v2 or self.places.v1[where] or self.places.named[where]
   local parent, message, errno = owner.of(place.folder or place.bare, self.places)
   if not parent then
     return nil, message, errno
@@ -169,12 +169,12 @@ end
 
 --- How many processes the kernel has killed for want of memory, or nil.
 function group:oom_kills()
-  return self.at.v2 and file.field(self.at.v2, "memory.events", "oom_kill")
-    or self.at.memory and v1.oom_kills(self.at.memory)
+  return self.counts and (self.at.v2 and file.field(self.at.v2, "memory.events", "oom_kill")
+    or self.at.memory and v1.oom_kills(self.at.memory)) or nil
 end
 
 -- What the kernel answers to a process that gets no more memory; without an errno it was killed.
-local lacks = { ENOMEM = true, E2BIG = true, ENOSPC = true, EAGAIN = true, ENOBUFS = true, EFAULT = true }
+local lacks = { ENOMEM = true, E2BIG = true, ENOSPC = true, EAGAIN = true, ENOBUFS = true, EFAULT = true, EBUSY = true }
 local BATCH = 256 << 10 -- bytes that the kernel takes at a time, where there are so many
 
 --- Whether a start that failed, with an errno of this name or none, lacked memory that its limit did not give. (v1's
@@ -340,12 +340,11 @@ end
 
 local own = {}
 
---- The same for a box that asks for no limits, without a look at every file system for each start: at those that there
--- were when the caller came to be where it is.
+--- The same for a box that asks for no limits: looked at when mounts, or the caller's place, have changed.
 local function own_places()
-  local at, euid = proc.read "/proc/self/cgroup", sys.geteuid()
-  if own.at ~= at or own.euid ~= euid then
-    own = { at = at, euid = euid, places = tree.places_for() }
+  local here, euid = tree.look(), sys.geteuid()
+  if own.here ~= here or own.euid ~= euid then
+    own = { here = here, euid = euid, places = tree.places_for() }
   end
   return own.places
 end

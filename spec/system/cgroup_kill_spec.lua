@@ -37,7 +37,7 @@ local function can_limit()
 end
 
 local ways = { { "", places_for, "" } }
-if next(select(2, tree.look())) then ways[2] = { ", by v1 alone", without_v2, NO_V2 } end
+if next(tree.look().v1) then ways[2] = { ", by v1 alone", without_v2, NO_V2 } end
 
 setup(function()
   helper.warm()

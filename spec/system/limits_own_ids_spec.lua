@@ -20,7 +20,8 @@ local MIB = 1 << 20
 -- MOUNTED is done in the root of each hierarchy that can be mounted.
 local ROUND = [[
   mkdir -p /tmp/m
-  for o in "cgroup2" "cgroup -o memory" "cgroup -o pids" "cgroup -o cpu" "cgroup -o cpuset" "cgroup -o freezer"; do
+  for o in "cgroup2" "cgroup -o memory" "cgroup -o pids" "cgroup -o cpu" "cgroup -o cpuset" "cgroup -o freezer" \
+    "cgroup -o none,name=systemd"; do
     mount -t $o none /tmp/m 2>/dev/null || continue
     cd /tmp/m; MOUNTED; cd /; umount /tmp/m
   done

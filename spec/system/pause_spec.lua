@@ -13,7 +13,7 @@ local kinds = { { "of its own pids", {} }, { "that shares the caller's pids", { 
 -- By the freezer, where boxes can have a cgroup.
 local freezes = nsbox.run("busybox", { "true" }, { pids = 1000 }) ~= nil
 if freezes then
-  if next(select(2, require("nsbox.cgroup.tree").look())) then -- what stays until this program ends
+  if next(require("nsbox.cgroup.tree").look().v1) then -- what stays until this program ends
     local tree = require "nsbox.cgroup.tree"
     local places_for = tree.places_for
     function tree.places_for(...)
@@ -214,7 +214,7 @@ describe("pause", function()
   -- Of v1 a frozen process does not die before it is let go.
   it("by v1's freezer ends in KILL, stop, a deadline, close, and the death of what was added", function()
     local tree = require "nsbox.cgroup.tree"
-    if not freezes or not select(2, tree.look()).freezer then helper.skip "needs the freezer of cgroup v1" end
+    if not freezes or not tree.look().v1.freezer then helper.skip "needs the freezer of cgroup v1" end
     local places_for = tree.places_for
     helper.cleanup(function() tree.places_for = places_for end)
     function tree.places_for(...)

@@ -134,8 +134,10 @@ end
 
 -- A box that has an id of the caller's leaves the caller's cgroups, and those of its other boxes, out of its sight.
 local function hide(places, joins)
-  for name, at in pairs(places.v1) do
-    joins[name] = joins[name] or (at.folder or at.bare) and true or nil
+  for _, some in ipairs { places.v1, places.named } do
+    for name, at in pairs(some) do
+      joins[name] = joins[name] or (at.folder or at.bare) and true or nil
+    end
   end
   joins.v2 = joins.v2 or places.v2 and (places.v2.folder or places.v2.bare) and true or nil
 end
@@ -183,7 +185,8 @@ local function wishes(resources, cpu_time)
   for _, option in ipairs(options) do
     local name = option.name
     if of_v1[name] or of_v2[name] or name == "cpu_time" and cpu_time then
-      list[#list + 1] = { option = option, v1 = of_v1[name], v2 = of_v2[name] }
+      list[#list + 1] = { option = option, v1 = of_v1[name], v2 = of_v2[name],
+        cpu_time = name == "cpu_time" and cpu_time or nil }
     end
   end
   for _, key in ipairs(sorted(resources.unified)) do
@@ -194,7 +197,8 @@ end
 
 -- Whether swap was given: with memory alone there is none beyond that.
 local function swaps(resources)
-  return resources.memory.swap ~= resources.memory.limit
+  local memory = resources.memory or {}
+  return memory.swap ~= memory.limit
 end
 
 -- Where, and its writes | nil, { option =, why =, fix = }.
@@ -220,35 +224,46 @@ local function no_cgroup(places)
   return { option = "cgroup", why = problem.why, fix = problem.fix }
 end
 
---- For OCI resources and a limit of CPU time, or nil: { joins = list of controllers of v1 and "v2", writes = list,
--- cpu_time = the limit where it is enforced, left_out = list of { option =, why =, fix = }, counts = whether anything
--- is enforced, or counts are asked for } | nil, the first such refusal of an option that is not in the set `degrade`.
--- exposed: an id of the box is the caller's; it joins a cgroup wherever it can then.
-local function choose(resources, cpu_time, places, degrade, exposed)
-  local chosen, joins, enforced = { writes = {}, left_out = {} }, {}, resources.unified ~= nil
-  for _, wish in ipairs(wishes(resources, cpu_time)) do
+-- Adds what of the wishes is granted, and what is left out, to a choice: whether something is | nil, the first refusal
+-- of an option that is not in the set `degrade`.
+local function grant(chosen, joins, list, places, degrade, exposed, has_swap)
+  local enforced = false
+  for _, wish in ipairs(list) do
     local name = wish.option.name
     local where, found = granted(places, wish, exposed)
     if where then
       joins[where], enforced = true, true
       table.move(found, 1, #found, #chosen.writes + 1, chosen.writes)
-      chosen.cpu_time = chosen.cpu_time or name == "cpu_time" and cpu_time or nil
-    elseif degrade[name] or name == "swap" and degrade.memory and swaps(resources) then
+      chosen.cpu_time = chosen.cpu_time or wish.cpu_time
+    elseif degrade[name] or name == "swap" and degrade.memory and has_swap then
       table.insert(chosen.left_out, found)
     elseif name ~= "swap" or not degrade.memory then
       return nil, found
     end
   end
-  if enforced then
+  return enforced
+end
+
+--- For OCI resources and a limit of CPU time, or nil: { joins = list of controllers of v1 and "v2", writes = list,
+-- cpu_time = the limit where it is enforced, left_out = list of { option =, why =, fix = }, counts = whether anything
+-- is enforced, or counts are asked for } | nil, the first such refusal of an option that is not in the set `degrade`.
+-- exposed: an id of the box is the caller's; it joins a cgroup wherever it can then.
+local function choose(resources, cpu_time, places, degrade, exposed)
+  local chosen, joins, raw = { writes = {}, left_out = {} }, {}, resources.unified
+  local enforced, refusal = grant(chosen, joins, wishes(resources, cpu_time), places, degrade, exposed,
+    swaps(resources))
+  if refusal then
+    return nil, refusal
+  elseif enforced or raw then
     base_joins(places, joins)
-    chosen.counts = next(joins) ~= nil
+    chosen.counts = next(joins) ~= nil or nil
   end
-  local none = enforced and not next(joins) and not next(resources.unified) and no_cgroup(places)
+  local none = raw and not next(raw) and not chosen.counts and no_cgroup(places)
   if none and not degrade.cgroup then
     return nil, none
   end
   chosen.left_out[#chosen.left_out + 1] = none or nil
-  if exposed then
+  if exposed and (chosen.counts or not degrade.cgroup) then
     hide(places, joins)
   end
   chosen.joins = in_order(joins)

@@ -54,13 +54,16 @@ function file.words(folder, name)
   return set
 end
 
---- The cgroups right below one, by name. Each is a link to it, of which two are its own.
+--- Whether there are cgroups below one: each is a link to it, of which two are its own.
+function file.has_children(folder)
+  local stat = sys.stat(folder)
+  return stat ~= nil and stat.nlink > 2
+end
+
+--- The cgroups right below one, by name.
 function file.children(folder)
-  local list, own = {}, sys.stat(folder)
-  if not own or own.nlink <= 2 then
-    return list
-  end
-  for _, name in ipairs(sys.readdir(folder) or {}) do
+  local list = {}
+  for _, name in ipairs(file.has_children(folder) and sys.readdir(folder) or {}) do
     local stat = sys.lstat(folder .. "/" .. name)
     if stat and stat.type == "dir" then
       list[#list + 1] = name

@@ -74,8 +74,8 @@ local function names_in(folder)
   return stat and stat.nlink > 2 and sys.readdir(folder) or {}
 end
 
--- Goes through all cgroups below one, by one descriptor: enter(folder) on the way down, leave(parent, name) on the way
--- up.
+-- Goes through all cgroups below one, by one descriptor: enter(folder) on the way down, false ends it, leave(parent,
+-- name) on the way up.
 local function walk(folder, enter, leave)
   local at, way = open(folder, "."), {}
   local waiting = { at and names_in(at) }
@@ -87,8 +87,9 @@ local function walk(folder, enter, leave)
       at:close()
       at = to
     end
-    if to and name then
-      enter(at)
+    if to and name and enter(at) == false then
+      break
+    elseif to and name then
       way[#way + 1], waiting[#waiting + 1] = name, names_in(at)
     elseif to then
       waiting[#waiting] = nil
@@ -103,6 +104,18 @@ local function walk(folder, enter, leave)
 end
 
 local function nothing()
+end
+
+--- Calls look(path) for so many cgroups below one, while they live.
+local function each_below(path, most, look)
+  local top <close> = sys.open(path, "rdonly,directory")
+  if top then
+    walk(top, function(folder)
+      look(("/proc/self/fd/%d"):format(folder:fileno()))
+      most = most - 1
+      return most > 0
+    end, nothing)
+  end
 end
 
 -- In the freezer of v1 none forks meanwhile, and what was frozen is let go, to its end.
@@ -186,4 +199,4 @@ local function finish(paths, deadline)
   return done, why, number
 end
 
-return { kill = kill, remove = remove, finish = finish }
+return { kill = kill, finish = finish, each_below = each_below }

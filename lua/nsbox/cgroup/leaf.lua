@@ -2,14 +2,16 @@
 --
 -- Such a box may write to what its cgroup namespace shows, for that is the caller's: its own cgroup and those below.
 -- Its limits, and what freezes it, lie one above; the processes are in two below that: of the box itself, and of who is
--- added to it, whom the box cannot freeze so. c: { at =, counts =, leaf = BOX, ADDED or nil }, as config.nsbox.cgroup.
+-- added to it, which the box does not hold by freezing its own. c: { at =, counts =, leaf = BOX, ADDED or nil }, as
+-- config.nsbox.cgroup.
 
 local BOX, ADDED = "box", "added"
 
 -- v1 throttles block I/O of what is in a cgroup, not of what is below, and marks packets so.
 local flat = { blkio = true, net_cls = true, net_prio = true }
 
--- v1's rules of devices are changed by root's CAP_SYS_ADMIN alone, and not set where there are cgroups below.
+-- v1's rules of devices are not set where there are cgroups below. They are changed by root's CAP_SYS_ADMIN alone,
+-- which a box has that shares root's user namespace and was given it: against that one they do not hold.
 local without = { blkio = true, net_cls = true, net_prio = true, devices = true }
 
 -- Without limits there is nothing else to hold.

@@ -101,8 +101,10 @@ end
 -- not die.
 local function sweep_all(places)
   local all = { places.v1.freezer or false, places.v2 or false }
-  for _, place in pairs(places.v1) do
-    all[#all + 1] = place
+  for _, some in ipairs { places.v1, places.named } do
+    for _, place in pairs(some) do
+      all[#all + 1] = place
+    end
   end
   for _, place in ipairs(all) do
     local parent = place and (place.folder or place.bare)

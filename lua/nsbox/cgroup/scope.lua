@@ -67,7 +67,7 @@ end
 local function wait_for(scope)
   local deadline = sys.clock() + PATIENCE
   repeat
-    local own = tree.look()
+    local own = tree.look().v2
     if own and own.path:sub(-#scope - 1) == "/" .. scope then
       return own.point .. own.path
     end
@@ -113,7 +113,7 @@ local function make_scope()
 end
 
 local function make()
-  if not tree.look() then
+  if not tree.look().v2 then
     return nil, "no cgroup2 file system is mounted", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
   end
   local folder, why, fix = make_scope()

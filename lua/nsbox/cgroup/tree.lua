@@ -52,31 +52,32 @@ local function is_writable(folder)
 end
 
 local function found_in(mountinfo, cgroup)
-  local own, v2, v1 = places(cgroup), nil, {}
+  local own, v2, v1, named = places(cgroup), nil, {}, {}
   for _, h in ipairs(hierarchies(mountinfo)) do
     if h.kind == "cgroup2" then
       v2 = v2 or { point = h.point, path = below(own[""] or "/", h.root) }
     else
       for name in h.options:gmatch "[^,]+" do
-        if own[name] and name:sub(1, 5) ~= "name=" then
-          v1[name] = v1[name] or { point = h.point, path = below(own[name], h.root) }
+        local map = name:sub(1, 5) == "name=" and named or v1
+        if own[name] then
+          map[name] = map[name] or { point = h.point, path = below(own[name], h.root) }
         end
       end
     end
   end
-  return v2, v1
+  return { v2 = v2, v1 = v1, named = named, own = own }
 end
 
 local seen = {} -- what was read last, and found in it: reading is a fifth of the work
 
---- The caller's own cgroups: v2's as { point =, path = } or nil, and v1's by controller. Not to be changed.
+--- The caller's own cgroups: { v2 = { point =, path = } or nil, v1 = those by controller, named = those without, by
+-- "name=…", own = what /proc says of each hierarchy, mounted or not, v2's by "" }; the same table until that changes.
 local function look()
   local mountinfo, cgroup = proc.read "/proc/self/mountinfo" or "", proc.read "/proc/self/cgroup" or ""
   if seen.mountinfo ~= mountinfo or seen.cgroup ~= cgroup then
-    seen = { mountinfo = mountinfo, cgroup = cgroup }
-    seen.v2, seen.v1 = found_in(mountinfo, cgroup)
+    seen = { mountinfo = mountinfo, cgroup = cgroup, found = found_in(mountinfo, cgroup) }
   end
-  return seen.v2, seen.v1
+  return seen.found
 end
 
 -- ---- v2: where cgroups with controllers can be made ----
@@ -151,21 +152,39 @@ local function v1_of(at, parent)
     fix = "as root: make a cgroup in each hierarchy, chown it to the user, and put the caller into it" }
 end
 
---- Where the caller's boxes may have cgroups: { v2 = place or nil, v1 = { controller = place } }; a place is
--- { folder =, controllers = set (of v2), programs = whether it may have rules of devices }, or { why =, fix =,
--- bare = folder of one that can have cgroups without limits, or nil }; of v2 also with why a controller lacks. parent:
--- the path of a cgroup to take, nil: the caller's own, or of v2 the nearest above that can hand controllers on.
+-- Hierarchies in which root's box could reach the caller's cgroup, were it to mount them, and the caller cannot.
+local function out_of_reach(own, found)
+  local list = {}
+  for name in pairs(sys.geteuid() == 0 and own or {}) do
+    local place = found.v1[name] or found.named[name] or name == "" and found.v2
+    if not (place and (place.folder or place.bare)) then
+      list[#list + 1] = name == "" and "v2" or name
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+--- Where the caller's boxes may have cgroups: { v2 = place or nil, v1, named = { controller, or name, = place },
+-- out_of_reach = list of hierarchies }; a place is { folder =, controllers = set (of v2), programs = whether it may
+-- have rules of devices }, or { why =, fix =, bare = folder of one that can have cgroups without limits, or nil };
+-- of v2 also with why a controller lacks. parent: the path of a cgroup to take, nil: the caller's own, or of v2 the
+-- nearest above that can hand controllers on.
 local function places_for(parent)
-  local v2, v1 = look()
+  local here = look()
   parent = parent and parent:gsub("/+$", "") or nil
-  local found = { v1 = {} }
-  for name, at in pairs(v1) do
+  local found = { v1 = {}, named = {} }
+  for name, at in pairs(here.v1) do
     found.v1[name] = v1_of(at, parent)
   end
-  if v2 then
-    found.v2 = parent and given_v2(v2, parent) or find_v2(v2, next(v1) ~= nil)
+  for name, at in pairs(here.named) do
+    found.named[name] = v1_of(at)
   end
+  if here.v2 then
+    found.v2 = parent and given_v2(here.v2, parent) or find_v2(here.v2, next(here.v1) ~= nil)
+  end
+  found.out_of_reach = out_of_reach(here.own, found)
   return found
 end
 
-return { look = look, places_for = places_for, is_writable = is_writable }
+return { look = look, places_for = places_for }

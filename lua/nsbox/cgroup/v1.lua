@@ -9,6 +9,7 @@
 
 local devices = require "nsbox.cgroup.device_rules"
 local file = require "nsbox.cgroup.file"
+local kill = require "nsbox.cgroup.kill"
 local value = require "nsbox.cgroup.value"
 
 local same, text = value.same, value.text
@@ -119,11 +120,15 @@ local function io_sums(folder)
   return sums.Read, sums.Write
 end
 
+local MOST = 500 -- cgroups that a box has made, and are asked: what it has below more is its own loss
+
 --- How many processes were killed for want of memory: each cgroup counts its own.
 local function oom_kills(folder)
   local n = file.field(folder, "memory.oom_control", "oom_kill")
-  for _, name in ipairs(n and file.children(folder) or {}) do
-    n = n + (oom_kills(folder .. "/" .. name) or 0)
+  if n and file.has_children(folder) then
+    kill.each_below(folder, MOST, function(path)
+      n = n + (file.field(path, "memory.oom_control", "oom_kill") or 0)
+    end)
   end
   return n
 end

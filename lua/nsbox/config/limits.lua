@@ -23,6 +23,21 @@ local function refused(verb, problem)
     hint = ('%s; or degrade = { "%s" }'):format(problem.fix, problem.option) }
 end
 
+local REACHES = "an id of the box is the caller's; where it may mount them, it reaches the caller's own cgroups, which "
+  .. "the caller cannot write to: "
+
+local function notes_of(chosen, host)
+  local notes, cgroups = {}, host.cgroups or {}
+  for i, out in ipairs(chosen.left_out) do
+    notes[i] = { what = out.option, why = "not enforced: " .. out.why }
+  end
+  local reached = host.exposed and cgroups.out_of_reach or {}
+  notes[#notes + 1] = reached[1] and { what = "cgroup", why = REACHES .. table.concat(reached, ", ") }
+  notes[#notes + 1] = cgroups.moved and { what = "cgroup",
+    why = "the calling process was moved, by the user's systemd, to " .. cgroups.moved }
+  return notes
+end
+
 --- Sets nsbox.cgroup, of linux.resources and nsbox.cpu_time, with host.cgroups as cgroup.places found them: { joins =
 -- list of controllers of v1 and "v2", writes = list, at = {}, counts = as of choice.choose, leaf = as of
 -- cgroup/leaf.lua }, nil when it has none: nothing is enforced, and, host.exposed, no id of the box is the caller's.
@@ -39,17 +54,10 @@ local function settle(verb, o, linux, nsbox, host)
   if not chosen then
     return refused(verb, problem)
   end
-  local notes = {}
-  for i, out in ipairs(chosen.left_out) do
-    notes[i] = { what = out.option, why = "not enforced: " .. out.why }
-  end
-  local moved = host.cgroups and host.cgroups.moved
-  notes[#notes + 1] = moved and { what = "cgroup",
-    why = "the calling process was moved, by the user's systemd, to " .. moved }
   nsbox.cpu_time = chosen.cpu_time
   nsbox.cgroup = chosen.joins[1] and { joins = chosen.joins, writes = chosen.writes, at = {},
     counts = chosen.counts, leaf = host.exposed and leaf.BOX or nil } or nil
-  return notes
+  return notes_of(chosen, host)
 end
 
 return { needs_cgroup = needs_cgroup, settle = settle }

@@ -22,10 +22,15 @@ local function instead(write)
   return { ENOENT = ('leave it out, or degrade = { "%s" }'):format(write.option) }
 end
 
+-- A box that asks for no limit has a cgroup so that it sees no other.
+local function unhidden(c)
+  return not c.counts and 'degrade = { "cgroup" } starts it where it can reach the caller\'s cgroups' or nil
+end
+
 local function make(box)
   local c = of(box)
   for _, where in ipairs(c and c.joins or {}) do
-    box.add { "cgroup", where, out = slot(where), side = "parent", kind = "limit",
+    box.add { "cgroup", where, out = slot(where), side = "parent", kind = "limit", hint = unhidden(c),
       why = named(where) .. ": the box's own" }
   end
   for _, write in ipairs(c and c.writes or {}) do
@@ -80,7 +85,8 @@ end
 local function join(box)
   for _, where in ipairs(of(box) and of(box).joins or {}) do
     if where ~= "v2" then
-      box.add { "write_file", "@" .. slot(where), "tasks", "0", why = named(where) .. ": join it" }
+      box.add { "write_file", "@" .. slot(where), "tasks", "0", hint = unhidden(of(box)),
+        why = named(where) .. ": join it" }
     end
   end
   if joins_later(box) and box.ns.cgroup == true and not box.joining then
@@ -94,7 +100,7 @@ local function kind(config)
   if not c then
     return "-"
   end
-  local parts = table.move(c.joins, 1, #c.joins, 1, { c.leaf })
+  local parts = table.move(c.joins, 1, #c.joins, 3, { c.leaf or "-", c.counts and "limits" or "-" })
   for _, write in ipairs(c.writes) do
     parts[#parts + 1] = write.file .. "=" .. write.text
   end
