@@ -93,12 +93,19 @@ local function attach_program(group, write)
   return true
 end
 
--- Puts back what those below had, which were `count`, and then what is above: true | nil, message.
+local function refused(row, text, message)
+  return ("write '%s' to %s%s"):format(text, row.file, message:match ": [^:]*$")
+end
+
+local NOT_UNDONE = ", and could not be undone: "
+
+-- Puts back what those below had, which were `count`, and then what is above: nil | what is wrong.
 local function put_back(folder, row, names, count, old)
   for i = 1, count do
     file.write(folder .. "/" .. names[i], row.file, old)
   end
-  return file.write(folder, row.file, old)
+  local ok, message = file.write(folder, row.file, old)
+  return not ok and NOT_UNDONE .. refused(row, old, message) or nil
 end
 
 -- What is below is the caller's own, see leaf.lua. At no time may it have a CPU that what is above has not.
@@ -111,11 +118,7 @@ local function write_below(folder, row, text)
   for i, name in ipairs(names) do
     local ok, message, errno = file.write(folder .. "/" .. name, row.file, text)
     if not ok then
-      local back, why = true, nil
-      if old then
-        back, why = put_back(folder, row, names, i - 1, old)
-      end
-      return nil, back and message or ("%s, and could not be undone: %s"):format(message, why), errno
+      return nil, message, errno, old and put_back(folder, row, names, i - 1, old)
     end
   end
   return true
@@ -123,16 +126,12 @@ end
 
 local function write_to(folder, row, text)
   if row.below then
-    local ok, message, errno = write_below(folder, row, text)
+    local ok, message, errno, more = write_below(folder, row, text)
     if not ok then
-      return nil, message, errno
+      return nil, message, errno, more
     end
   end
   return file.write(folder, row.file, text)
-end
-
-local function refused(row, text, message)
-  return ("write '%s' to %s%s"):format(text, row.file, message:match ": [^:]*$")
 end
 
 -- A raw key may be the other version's.
@@ -153,11 +152,11 @@ end
 
 -- What it says then | nil, message, errno.
 local function put(folder, row, text)
-  local ok, message, errno = write_to(folder, row, text)
+  local ok, message, errno, more = write_to(folder, row, text)
   if errno == sys.ENOENT then
     return nil, no_file(row), errno
   elseif not ok then
-    return nil, refused(row, text, message) .. there_are(row), errno
+    return nil, refused(row, text, message) .. there_are(row) .. (more or ""), errno
   end
   local read
   read, message, errno = file.read(folder, row.read or row.file)
@@ -328,7 +327,7 @@ local function update(group, resources)
   end
   if waiting[1] then
     local failed = undo(group, done)
-    problem.message = problem.message .. (failed and ", and could not be undone: " .. failed or "")
+    problem.message = problem.message .. (failed and NOT_UNDONE .. failed or "")
     return nil, problem
   end
   for _, made in ipairs(done) do
