@@ -121,6 +121,7 @@ for _, way in ipairs(ways) do
     end)
 
     it("holds nobody for ever who is added to it", function()
+      limited.run({ "true" }, { pids = 30 })
       local b = limited.started({ "sleep", "1000" }, options(way))
       assert(b:exec({ "true" }))
       local at = limited.folders(b)
