@@ -256,6 +256,6 @@ describe("a process that outlives the command and holds its output", function()
     box.kill(pid)
     assert.is_true(sys.clock() - began < 30)
     assert.equal("exit", r.reason)
-    assert.equal("namespaces.pid", r.notes[1].what)
+    if helper.root() then assert.equal("namespaces.pid", r.notes[1].what) end -- users: see namespaces_spec
   end)
 end)
