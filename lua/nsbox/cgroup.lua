@@ -53,12 +53,12 @@ local function prepare(where, place, parent, must)
   return true
 end
 
--- Several controllers of v1 may be mounted together: one makes it, each prepares it.
-local function make_one(self, where, path)
+-- Several controllers of v1 may be mounted together: one makes it, each prepares it. made: a set of those that are.
+local function make_one(made, where, path)
   local ok, message, errno = true, nil, nil
-  if not self.made[path] then
+  if not made[path] then
     ok, message, errno = sys.mkdir(path, "0755")
-    self.made[path] = ok
+    made[path] = ok
   end
   if ok and where ~= "v2" then
     ok, message, errno = v1.prepare(where, path)
@@ -91,7 +91,7 @@ local function make(self, where)
   self.at[where] = path
   local inner = leaf.of(self, where)
   for _, folder in ipairs { path, inner ~= path and inner or nil } do
-    ok, message, errno = make_one(self, where, folder)
+    ok, message, errno = make_one(self.made, where, folder)
     if not ok then
       return nil, message, errno
     end
@@ -113,10 +113,7 @@ end
 --- A step of the caller, for a process that is added to a box with a leaf: a descriptor of the leaf of such processes,
 -- made at first need | nil, message, errno (ENOENT: the box is gone).
 local function added(where, path)
-  local ok, message, errno = sys.mkdir(path, "0755")
-  if ok and where ~= "v2" then
-    ok, message, errno = v1.prepare(where, path)
-  end
+  local ok, message, errno = make_one({}, where, path)
   if not ok and errno ~= sys.EEXIST then
     return nil, message, errno
   end
