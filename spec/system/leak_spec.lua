@@ -82,6 +82,7 @@ local function memory(from, to)
     for i = 1, TO do
       local call = calls[i %% #calls + 1]
       nsbox.run(call[1], call[2], call[3])
+      collectgarbage() -- after each: how many are dead in a weak table when it is full decides the size that it gets
       if i == FROM then before = state() end
     end
     for what, n in pairs(state()) do
