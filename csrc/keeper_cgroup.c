@@ -15,6 +15,7 @@ enum {
     MAX_STEPS = 65536, /* down and up again */
     MAX_KILLS = 200,   /* rounds of a limit's before it takes its time */
     CHUNK = 1024,
+    BATCH = 64, /* processes that are held at a time */
 };
 
 static const uint64_t MS = 1000000;
@@ -45,30 +46,72 @@ static long put(int dir, const char *name, const char *text)
 
 /* ---- the end of processes ---- */
 
-/* The number 0 is a process that this pid namespace does not show. */
-static int kill_one(long pid)
+/* A list of processes, read from its start. */
+struct list {
+    long fd, n, at;
+    int reads, more; /* more: some were left out */
+    char text[CHUNK];
+};
+
+/* -1 at its end. */
+static long next_in(struct list *l)
 {
-    if (pid <= 1 || pid == nsb_sys0(SYS_getpid)) return 0;
-    return nsb_sys2(SYS_kill, pid, SIGKILL) == 0;
+    for (long pid = 0;;) {
+        if (l->at == l->n) {
+            l->at = 0;
+            l->n = l->reads++ < MAX_READS ? nsb_sys3(SYS_read, l->fd, l->text, sizeof l->text) : 0;
+            if (l->n <= 0) return l->n = 0, -1;
+        }
+        char c = l->text[l->at++];
+        if (c < '0' || c > '9') return pid;
+        pid = pid * 10 + (c - '0');
+    }
 }
 
+struct held {
+    long pid, fd;
+    int there;
+};
+
+/* So many as there are descriptors for. The number 0 is a process that this pid namespace does not show. */
+static int hold(struct list *l, struct held *held)
+{
+    int n = 0;
+    for (long pid; n < BATCH && (pid = next_in(l)) >= 0;) {
+        if (pid <= 1 || pid == nsb_sys0(SYS_getpid)) continue;
+        long fd = nsb_sys2(SYS_pidfd_open, pid, 0);
+        if (fd >= 0) held[n++] = (struct held){.pid = pid, .fd = fd};
+        if (fd != -EMFILE && fd != -ENFILE) continue;
+        l->more = 1;
+        break;
+    }
+    return n;
+}
+
+static void look_again(int dir, struct held *held, int n)
+{
+    struct list l = {.fd = open_below(dir, "cgroup.procs", O_RDONLY)};
+    for (long pid; (pid = next_in(&l)) >= 0;)
+        for (int i = 0; i < n; i++) held[i].there |= held[i].pid == pid;
+    nsb_sys1(SYS_close, l.fd);
+}
+
+/* A number that was read may be another's by now. In a list that is read when the descriptor is there it is
+ * not, or the descriptor's process is dead. Answers whether there may be more. */
 static int kill_listed(int dir)
 {
-    char text[CHUNK];
-    int killed = 0;
-    long pid = 0, n, fd = open_below(dir, "cgroup.procs", O_RDONLY);
-    if (fd < 0) return 0;
-    for (int i = 0; i < MAX_READS && (n = nsb_sys3(SYS_read, fd, text, sizeof text)) > 0; i++)
-        for (long at = 0; at < n; at++) {
-            if (text[at] >= '0' && text[at] <= '9') {
-                pid = pid * 10 + (text[at] - '0');
-                continue;
-            }
-            killed += kill_one(pid);
-            pid = 0;
+    static struct held held[BATCH];
+    struct list l = {.fd = open_below(dir, "cgroup.procs", O_RDONLY)};
+    if (l.fd < 0) return 0;
+    for (int n; (n = hold(&l, held)) > 0;) {
+        look_again(dir, held, n);
+        for (int i = 0; i < n; i++) {
+            if (held[i].there) l.more |= nsb_sys4(SYS_pidfd_send_signal, held[i].fd, SIGKILL, 0, 0) == 0;
+            nsb_sys1(SYS_close, held[i].fd);
         }
-    nsb_sys1(SYS_close, fd);
-    return killed;
+    }
+    nsb_sys1(SYS_close, l.fd);
+    return l.more;
 }
 
 /* Answers whether there may be more. cgroup.kill does not reach a process whose first thread has ended. In
@@ -79,7 +122,7 @@ static int kill_here(int dir)
     put(dir, "freezer.state", "FROZEN");
     int killed = kill_listed(dir);
     put(dir, "freezer.state", "THAWED");
-    return killed > 0;
+    return killed;
 }
 
 /* ---- all below it ---- */
