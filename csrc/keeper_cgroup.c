@@ -1,7 +1,9 @@
 /* keeper_cgroup.c: what the keeper does to cgroups: ends all that is in one, and removes it.
  *
  * On v2 the kernel ends a cgroup's processes at once (cgroup.kill, Linux 5.14). On v1 each is signalled; one
- * that forks meanwhile is met in the next round. */
+ * that forks meanwhile is met in the next round, and when rounds do not help, none may fork (the freezer).
+ * Not from the first: the end of a pid namespace ends caller, keeper and box, and what is frozen at that
+ * moment, when nobody is left to let it go, does not die, nor does the namespace. */
 #include "keeper.h"
 
 #include <errno.h>
@@ -14,6 +16,7 @@ enum {
     MAX_READS = 16384, /* of one list of processes, or one folder */
     MAX_STEPS = 65536, /* down and up again */
     MAX_KILLS = 200,   /* rounds of a limit's before it takes its time */
+    PLAIN = 8,         /* rounds without the freezer: tens of milliseconds */
     CHUNK = 1024,
     BATCH = 64, /* processes that are held at a time */
 };
@@ -115,14 +118,14 @@ static int kill_listed(int dir)
 }
 
 /* Answers whether there may be more. cgroup.kill does not reach a process whose first thread has ended. In
- * the freezer of v1 none forks meanwhile; there it ends when it is let go. */
-static int kill_here(int dir)
+ * the freezer of v1 one ends when it is let go. */
+static int kill_here(int dir, int freeze)
 {
     put(dir, "cgroup.kill", "1");
-    put(dir, "freezer.state", "FROZEN");
-    int killed = kill_listed(dir);
+    if (freeze) put(dir, "freezer.state", "FROZEN");
+    int more = kill_listed(dir);
     put(dir, "freezer.state", "THAWED");
-    return killed;
+    return more;
 }
 
 /* ---- all below it ---- */
@@ -131,7 +134,7 @@ static int kill_here(int dir)
  * by the inode number of the folder that it comes from. */
 struct walk {
     uint64_t after; /* the folder here that it has been in, or 0 */
-    int removing, more;
+    int removing, freeze, more;
 };
 
 static int is_child(const struct entry *e)
@@ -157,7 +160,7 @@ static long visit(struct walk *w, int dir, const char *name)
     if (w->removing && remove_below(dir, name) == 0) return -ENOENT;
     long fd = open_below(dir, name, O_RDONLY | O_DIRECTORY);
     if (fd < 0) return fd;
-    w->more |= kill_here((int)fd);
+    w->more |= kill_here((int)fd, w->freeze);
     if (look_at((int)fd).stx_nlink > 2) return fd;
     nsb_sys1(SYS_close, fd);
     return -ENOENT;
@@ -187,12 +190,12 @@ static long next_below(struct walk *w, int dir)
 /* Answers whether there may be more. Outermost first: in the freezer a folder is held by those above it, too.
  * By a descriptor of its own: the given one may be for naming only, and its place in the folder is the
  * owner's. */
-static int sweep(int top, int removing)
+static int sweep(int top, int removing, int round)
 {
-    struct walk w = {.removing = removing};
+    struct walk w = {.removing = removing, .freeze = round >= PLAIN};
     long dir = open_below(top, ".", O_RDONLY | O_DIRECTORY);
     if (dir < 0) return 0;
-    w.more = kill_here((int)dir);
+    w.more = kill_here((int)dir, w.freeze);
     for (int i = 0, depth = 0; i < MAX_STEPS; i++) {
         long next = next_below(&w, (int)dir);
         if (next < 0 && depth == 0) break;
@@ -218,13 +221,13 @@ static long remove_it(int fd, const char *name)
     return remove_below(fd, path);
 }
 
-void nsb_cgroup_kill(int fd) { sweep(fd, 0); }
+void nsb_cgroup_kill(int fd) { sweep(fd, 0, 0); }
 
 void nsb_cgroup_remove(int fd, const char *name, uint64_t deadline)
 {
     struct timespec pause = {0, (long)MS};
-    for (;;) {
-        sweep(fd, 1);
+    for (int round = 0;; round++) {
+        sweep(fd, 1, round);
         long err = remove_it(fd, name);
         if (err == 0 || err == -ENOENT || nsb_now() >= deadline) return;
         nsb_sys2(SYS_nanosleep, &pause, 0);
@@ -289,7 +292,7 @@ void nsb_cgroup_limit(int fd, struct nsb_cpu *cpu, uint64_t now)
             cpu->acted++;
         else
             pause = 100 * MS;
-        if (!sweep(fd, 0)) return;
+        if (!sweep(fd, 0, cpu->acted)) return;
     } else if ((cpu->limit - used) / (cpu->cpus ? cpu->cpus : 1) > pause) {
         pause = (cpu->limit - used) / (cpu->cpus ? cpu->cpus : 1);
     }

@@ -60,6 +60,20 @@ for _, name in ipairs { "", "pids", "freezer" } do
 end
 
 describe("what is killed", function()
+  it("is not frozen in the first rounds: nobody may be left to let it go", function()
+    local path = hierarchy.make "freezer"
+    local seen, write_file = {}, sys.write_file
+    helper.cleanup(function() sys.write_file = write_file end)
+    function sys.write_file(dir, name, text)
+      if name == "freezer.state" then seen[#seen + 1] = text end
+      return write_file(dir, name, text)
+    end
+    kill.kill(path)
+    assert.same({ "THAWED" }, seen)
+    kill.kill(path, 10)
+    assert.same({ "THAWED", "FROZEN", "THAWED" }, seen)
+  end)
+
   it("is none that only had the number of one", function()
     local path = hierarchy.make "pids"
     local function sleeper(folder)

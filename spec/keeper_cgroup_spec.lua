@@ -112,6 +112,24 @@ for _, name in ipairs { "", "pids", "freezer" } do
           end ]])
         gone(path)
       end)
+
+      -- Eight rounds are tens of milliseconds, by their pauses.
+      it("is not frozen in the first rounds: nobody may be left to let it go", function()
+        local path = hierarchy.make(name)
+        local s <close> = script.start(OWNER .. [[ put(arg[1], 50, "sleep 1000")
+          print 'made' io.stdout:flush() sys.nanosleep(100)]], { marker = path })
+        assert.equal("made", s:line())
+        local function freezing() return helper.read(path .. "/freezer.self_freezing") end
+        assert.equal("0\n", freezing())
+        local deadline, state = sys.clock() + 0.02
+        s:signal "kill"
+        repeat
+          state = freezing()
+          assert.not_equal("1\n", state)
+        until not state or sys.clock() > deadline
+        s:wait()
+        gone(path)
+      end)
     end
   end)
 end

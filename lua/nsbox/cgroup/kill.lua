@@ -6,6 +6,7 @@ local sys = require "nsbox.sys"
 
 local BATCH = 256   -- processes that are held at a time
 local LIMIT = 65536 -- bytes
+local PLAIN = 4     -- rounds without the freezer: milliseconds
 
 -- ---- processes ----
 
@@ -118,31 +119,35 @@ local function each_below(path, most, look)
   end
 end
 
+local function thaw(folder)
+  sys.write_file(folder, "freezer.state", "THAWED")
+end
+
 -- In the freezer of v1 none forks meanwhile, and what was frozen is let go, to its end.
-local function kill_one_by_one(top)
-  local frozen = sys.write_file(top, "freezer.state", "FROZEN")
+local function kill_one_by_one(top, freeze)
+  if freeze then
+    sys.write_file(top, "freezer.state", "FROZEN")
+  end
   kill_listed(top)
   walk(top, function(folder)
     kill_listed(folder)
-    if frozen then
-      sys.write_file(folder, "freezer.state", "THAWED")
-    end
+    thaw(folder)
   end, nothing)
-  if frozen then
-    sys.write_file(top, "freezer.state", "THAWED")
-  end
+  thaw(top)
 end
 
 --- SIGKILL to all in a cgroup and below it: of v2 in one call, of v1 to those that are there now; call it until the
--- cgroup is empty. again: it was called before, and there are some still: cgroup.kill does not reach a process whose
--- first thread has ended (tried on Linux 6.18).
-local function kill(path, again)
-  if file.write(path, "cgroup.kill", "1") and not again then
+-- cgroup is empty. rounds: how often it was called before, and there are some still. cgroup.kill does not reach a
+-- process whose first thread has ended (tried on Linux 6.18). The freezer is not for the first rounds: with a pid
+-- namespace its callers and their keepers end, and what is frozen then is let go by nobody.
+local function kill(path, rounds)
+  rounds = rounds or 0
+  if file.write(path, "cgroup.kill", "1") and rounds == 0 then
     return
   end
   local top <close> = sys.open(path, "rdonly,directory")
   if top then
-    kill_one_by_one(top)
+    kill_one_by_one(top, rounds >= PLAIN)
   end
 end
 
@@ -170,14 +175,14 @@ end
 local SHORTEST, LONGEST = 0.0005, 0.02 -- seconds between two looks
 
 local function finish_one(path, deadline)
-  local pause, again = SHORTEST, false
+  local pause, rounds = SHORTEST, 0
   while true do
     local ok, message, errno = remove(path)
     if ok then
       return true
     end
-    kill(path, again)
-    again = true
+    kill(path, rounds)
+    rounds = rounds + 1
     if sys.clock() >= deadline then
       return nil, message, errno
     end
