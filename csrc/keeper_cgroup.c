@@ -52,7 +52,7 @@ static long put(int dir, const char *name, const char *text)
 /* A list of processes, read from its start. */
 struct list {
     long fd, n, at;
-    int reads, more; /* more: some were left out */
+    int reads, more; /* more: some were left out, or killed, and others may follow */
     char text[CHUNK];
 };
 
@@ -91,28 +91,42 @@ static int hold(struct list *l, struct held *held)
     return n;
 }
 
-static void look_again(int dir, struct held *held, int n)
+static void mark(struct list *l, struct held *held, int n)
 {
-    struct list l = {.fd = open_below(dir, "cgroup.procs", O_RDONLY)};
-    for (long pid; (pid = next_in(&l)) >= 0;)
+    for (long pid; (pid = next_in(l)) >= 0;)
         for (int i = 0; i < n; i++) held[i].there |= held[i].pid == pid;
-    nsb_sys1(SYS_close, l.fd);
 }
 
-/* A number that was read may be another's by now. In a list that is read when the descriptor is there it is
- * not, or the descriptor's process is dead. Answers whether there may be more. */
-static int kill_listed(int dir)
+static struct list open_list(int dir)
+{
+    long fd = open_below(dir, "cgroup.procs", O_RDONLY);
+    return (struct list){.fd = fd, .more = fd == -EMFILE || fd == -ENFILE};
+}
+
+/* Those that come next in the list. A number that was read may be another's by now: in a list that is read
+ * when the descriptor is there it is not, or the descriptor's process is dead. That list is opened first:
+ * descriptors may be few. */
+static int kill_some(struct list *l, int dir)
 {
     static struct held held[BATCH];
-    struct list l = {.fd = open_below(dir, "cgroup.procs", O_RDONLY)};
-    if (l.fd < 0) return 0;
-    for (int n; (n = hold(&l, held)) > 0;) {
-        look_again(dir, held, n);
-        for (int i = 0; i < n; i++) {
-            if (held[i].there) l.more |= nsb_sys4(SYS_pidfd_send_signal, held[i].fd, SIGKILL, 0, 0) == 0;
-            nsb_sys1(SYS_close, held[i].fd);
-        }
+    struct list now = open_list(dir);
+    int n = now.fd < 0 ? 0 : hold(l, held);
+    mark(&now, held, n);
+    for (int i = 0; i < n; i++) {
+        if (held[i].there) l->more |= nsb_sys4(SYS_pidfd_send_signal, held[i].fd, SIGKILL, 0, 0) == 0;
+        nsb_sys1(SYS_close, held[i].fd);
     }
+    l->more |= now.more;
+    if (now.fd >= 0) nsb_sys1(SYS_close, now.fd);
+    return n;
+}
+
+/* Answers whether there may be more. */
+static int kill_listed(int dir)
+{
+    struct list l = open_list(dir);
+    if (l.fd < 0) return l.more;
+    while (kill_some(&l, dir) > 0) {}
     nsb_sys1(SYS_close, l.fd);
     return l.more;
 }
