@@ -95,9 +95,10 @@ for _, name in ipairs { "", "pids", "freezer" } do
     end)
 
     if name == "pids" then
-      it("is removed with 500 processes", function()
+      it("is removed with 500 processes, by few descriptors", function()
         local path = hierarchy.make(name)
-        owner_dies(path, [[ put(arg[1], 500, "sleep 1000") ]])
+        owner_dies(path, [[ put(arg[1], 500, "sleep 1000") ]],
+          function() assert(sys.setrlimit("nofile", 18, 18)) end)
         gone(path)
       end)
     elseif name == "freezer" then
