@@ -139,10 +139,27 @@ function methods:fileno()
   return self:pidfd()
 end
 
+local function end_process(task)
+  if task.before_close then
+    task:before_close()
+  end
+  if task.box then
+    task:end_now() -- a freezer of v1 may hold it, although it is killed
+  elseif task.cgroup then
+    task.process:kill(sys.SIGKILL)
+    task.cgroup:end_held()
+  end
+  wait.closing(task.process)
+  task.process:close()
+end
+
 --- Ends the process of a task, if it has one, and gives all that belongs to it back; of a start that failed, too. Box:
 -- all of its processes first, see box.lua. Any number of times.
 local function close(task)
   if task.closed then
+    return
+  elseif task.in_created then
+    task.given_up = true -- its start ends what there is of it
     return
   end
   task.closed = true
@@ -153,18 +170,8 @@ local function close(task)
   if task.terminal then
     task.terminal:close()
   end
-  if task.before_close and task.process then
-    task:before_close()
-  end
-  if task.process and task.box then
-    task:end_now() -- a freezer of v1 may hold it, although it is killed
-  elseif task.process and task.cgroup then
-    task.process:kill(sys.SIGKILL)
-    task.cgroup:end_held()
-  end
   if task.process then
-    wait.closing(task.process)
-    task.process:close()
+    end_process(task)
   end
   if task.serving then
     local _ <close> = task.serving
@@ -186,7 +193,7 @@ local function close(task)
   end
 end
 
---- close() -> true: KILL at once, and its end is waited for. Any number of times.
+--- close() -> true: KILL at once, and its end is waited for. Any number of times. In on_created it ends the start.
 function methods:close()
   if type(self) ~= "table" or not self[TASK] then
     misuse("close", handle.NO_COLON, "close")
@@ -204,7 +211,7 @@ function getters.pid(task)
 end
 
 function getters.state(task)
-  if task.closed then
+  if task.closed or task.given_up then
     return "closed"
   elseif not task.process then
     return "created"

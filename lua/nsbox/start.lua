@@ -136,10 +136,11 @@ end
 -- The user's function, before exec. An error of it is raised when nothing of the start is left.
 local function created(b, pidfd)
   local _ <close> = wait.forbid "on_created"
-  b.pid = core.pid_of(pidfd)
+  b.pid, b.in_created = core.pid_of(pidfd), true
   local ok, err = pcall(b.on_created, b.handle)
+  b.in_created = nil
   b.raised = not ok and { err } or nil
-  return ok
+  return ok and not b.given_up
 end
 
 -- Of a program of ours, which is to become the command or its init: its handle, and what is more of the start.
@@ -313,7 +314,7 @@ end
 
 --- Starts a box. handle_of: makes the handle of its task. more: copying, of a call (call.lua); worker, of a box that is
 -- detached: { id = its id, log = function(name, max) -> buffer for what is kept of a stream }. Returns the handle
--- | nil, err, errno (kinds setup image exec unsupported); raises on misuse.
+-- | nil, err, errno (kinds setup image exec unsupported closed); raises on misuse.
 local function start(verb, name, cmd, opts, handle_of, more)
   local worker = more and more.worker
   local began, id = sys.clock(), worker and worker.id or core.random_id()
@@ -344,6 +345,8 @@ local function start(verb, name, cmd, opts, handle_of, more)
   b.process, err, errno = start_process(b, c, o)
   if b.raised then
     error(b.raised[1], 0)
+  elseif b.given_up then
+    return error_.fail { kind = "closed", verb = verb, message = "the box was closed in on_created" }
   elseif not b.process then
     return nil, err, errno
   end

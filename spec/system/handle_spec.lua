@@ -335,6 +335,27 @@ describe("on_created and on_exit", function()
     assert.equal(0, b:wait().code)
   end)
 
+  it("a box that is closed in on_created is none: its start says so, and no program runs", function()
+    local marker = box.marker()
+    for _, opts in ipairs { {}, { memory = "20M", degrade = { "memory" } }, { namespaces = { pid = false } } } do
+      for _, verb in ipairs { "run", "start" } do
+        local closed
+        function opts.on_created(made)
+          assert.is_true(made:close())
+          assert.is_true(made:close())
+          local ended, why = made:kill()
+          closed = { made, made.state, ended, why.kind }
+        end
+        local r, err = nsbox[verb]("busybox", { "sh", "-c", "echo up; exec sleep 100", marker }, opts)
+        assert.is_nil(r)
+        assert.same({ "closed", verb, "the box was closed in on_created" }, { err.kind, err.verb, err.message })
+        assert.same({ closed[1], "closed", nil, "closed" }, closed)
+        assert.equal("closed", closed[1].state)
+        assert.same({}, box.pids(marker))
+      end
+    end
+  end)
+
   it("on_created may neither start nor wait", function()
     for _, forbidden in ipairs {
       function() nsbox.run("busybox", { "true" }) end, function() nsbox.sleep(0.1) end, function(b) b:wait() end,

@@ -28,7 +28,7 @@ local function open(self, verb)
   local task = type(self) == "table" and self[TASK]
   if not task then
     misuse(verb, NO_COLON, verb)
-  elseif task.closed then
+  elseif task.closed or task.given_up then
     return nil, E.new { kind = "closed", verb = verb, message = task.what .. " is closed" }
   elseif task.owner ~= core.self() then
     return nil, E.new { kind = "closed", verb = verb, message = task.what .. " belongs to the process that started it" }
