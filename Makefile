@@ -83,7 +83,7 @@ run     = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$@' && )
 # ---- targets -------------------------------------------------------------------------------------------------------
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
-.PHONY: all help build check-child spec-programs deps demo test spec soak asan valgrind valgrind-core test-vm test-vm-core test-vm-systemd \
+.PHONY: all help build check-child spec-programs deps demo test spec soak asan valgrind valgrind-core test-vm test-vm-systemd \
         bench lint lint-lua lint-format lint-tidy lint-length format install uninstall clean
 
 all: build         ## the same as build
@@ -124,11 +124,9 @@ valgrind valgrind-core:
 	@LUA='$(LUA)' BUILD='$(BUILD)' spec/run $@
 
 test-vm:           ## the specs in a virtual machine: another kernel, pure cgroup v2
-test-vm-core:      ## the same with each part of the kernel once
-test-vm test-vm-core:
 	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_TEST) $(PKG_VM))
 	$(SUBMAKE) build spec-programs
-	@LUA='$(LUA)' BUILD='$(BUILD)' spec/vm/run spec/vm/inner $(patsubst test-vm%,guest%,$@)
+	@LUA='$(LUA)' BUILD='$(BUILD)' spec/vm/run spec/vm/inner
 test-vm-systemd:   ## what a user has by its systemd, in a virtual machine that systemd started
 	$(call need,$(PKG_BUILD) $(PKG_RUN) $(PKG_TEST) $(PKG_VM))
 	$(SUBMAKE) build spec-programs
