@@ -213,7 +213,7 @@ end)
 
 -- ---- files that attack ----
 
-local SECONDS = 10 -- hangs are caught, slow machines are not
+local SECONDS = 60 -- hangs are caught, slow machines are not
 
 -- What is in the place of a file; answers the problem that is told.
 local attacks = {
