@@ -69,9 +69,10 @@ describe("what is killed", function()
       return write_file(dir, name, text)
     end
     kill.kill(path)
-    assert.same({ "THAWED" }, seen)
+    kill.kill(path, 7) -- those that were killed may take a while to die: tens of milliseconds are ordinary
+    assert.same({ "THAWED", "THAWED" }, seen)
     kill.kill(path, 10)
-    assert.same({ "THAWED", "FROZEN", "THAWED" }, seen)
+    assert.same({ "THAWED", "THAWED", "FROZEN", "THAWED" }, seen)
   end)
 
   it("is none that only had the number of one", function()

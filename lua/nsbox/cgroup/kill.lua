@@ -6,7 +6,7 @@ local sys = require "nsbox.sys"
 
 local BATCH = 256   -- processes that are held at a time
 local LIMIT = 65536 -- bytes
-local PLAIN = 4     -- rounds without the freezer: milliseconds
+local PLAIN = 8     -- rounds without the freezer: tens of milliseconds
 
 -- ---- processes ----
 
