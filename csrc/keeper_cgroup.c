@@ -38,6 +38,9 @@ static long open_below(int fd, const char *name, int flags)
     return nsb_sys4(SYS_openat, fd, name, flags | O_NOFOLLOW | O_CLOEXEC, 0);
 }
 
+/* No answer: the next time there may be one. */
+static int scarce(long err) { return err == -EMFILE || err == -ENFILE || err == -ENOMEM; }
+
 static long put(int dir, const char *name, const char *text)
 {
     long fd = open_below(dir, name, O_WRONLY);
@@ -84,7 +87,7 @@ static int hold(struct list *l, struct held *held)
         if (pid <= 1 || pid == nsb_sys0(SYS_getpid)) continue;
         long fd = nsb_sys2(SYS_pidfd_open, pid, 0);
         if (fd >= 0) held[n++] = (struct held){.pid = pid, .fd = fd};
-        if (fd != -EMFILE && fd != -ENFILE) continue;
+        if (!scarce(fd)) continue;
         l->more = 1;
         break;
     }
@@ -100,7 +103,7 @@ static void mark(struct list *l, struct held *held, int n)
 static struct list open_list(int dir)
 {
     long fd = open_below(dir, "cgroup.procs", O_RDONLY);
-    return (struct list){.fd = fd, .more = fd == -EMFILE || fd == -ENFILE};
+    return (struct list){.fd = fd, .more = scarce(fd)};
 }
 
 /* Those that come next in the list. A number that was read may be another's by now: in a list that is read
@@ -208,7 +211,7 @@ static int sweep(int top, int removing, int round)
 {
     struct walk w = {.removing = removing, .freeze = round >= PLAIN};
     long dir = open_below(top, ".", O_RDONLY | O_DIRECTORY);
-    if (dir < 0) return 0;
+    if (dir < 0) return scarce(dir);
     w.more = kill_here((int)dir, w.freeze);
     for (int i = 0, depth = 0; i < MAX_STEPS; i++) {
         long next = next_below(&w, (int)dir);
