@@ -240,9 +240,10 @@ describe("exec and spawn", function()
   end)
 
   it("end with their box, which does not wait for whoever forgot them", function()
-    local b <close> = assert(start("busybox", { "sleep", "0.2" }))
+    local b <close> = assert(start("busybox", "read x; exit 0", { stdin = "pipe" }))
     local p <close> = assert(b:spawn { "sleep", "100" })
     do local _ = assert(b:spawn { "sleep", "100" }) end
+    b.stdin:close()
     assert.equal(0, assert(b:wait(10)).code)
     assert.same({ "signal", "KILL" }, { p:wait(10).reason, p:wait().signal })
   end)
@@ -270,8 +271,10 @@ describe("exec and spawn", function()
 
   it("with a timeout end by it, and the box goes on", function()
     local b <close> = assert(start("busybox", { "sleep", "100" }))
-    local r = assert(b:exec("echo part; sleep 100", { timeout = 0.2 }))
-    assert.same({ "timeout", "TERM", "part\n" }, { r.reason, r.signal, r.stdout })
+    helper.in_time(0.2, { "timeout", "TERM", "part\n" }, function(seconds)
+      local r = assert(b:exec("echo part; sleep 100", { timeout = seconds }))
+      return { r.reason, r.signal, r.stdout }
+    end)
     assert.equal("running", b.state)
   end)
 

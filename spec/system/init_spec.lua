@@ -9,7 +9,6 @@ local box = require "spec.box"
 local run = nsbox.run
 
 local ENOENT = 2
-local PATIENCE = 10 -- seconds, for what takes a moment
 
 -- A run that would hang for a fault ends with reason "timeout" instead.
 local function with(opts)
@@ -29,7 +28,7 @@ local function says(cmd, opts)
 end
 
 local function until_true(f)
-  local deadline = nsbox.clock() + PATIENCE
+  local deadline = nsbox.clock() + helper.PATIENCE
   repeat
     local found = f()
     if found then return found end
@@ -120,9 +119,12 @@ describe("with an init, a result tells of", function()
   for _, row in ipairs(ends) do
     local what, command, opts, reason, code, signal = table.unpack(row, 1, 6)
     it(what, function()
-      local r = init({ "sh", "-c", command }, opts)
-      assert.same({ reason = reason, code = code, signal = signal, ok = reason == "exit" and code == 0 },
-        { reason = r.reason, code = r.code, signal = r.signal, ok = r.ok })
+      local expected = { reason = reason, code = code, signal = signal, ok = reason == "exit" and code == 0 }
+      helper.in_time(opts.timeout or helper.PATIENCE, expected, function(seconds)
+        opts.timeout = opts.timeout and seconds
+        local r = init({ "sh", "-c", command }, opts)
+        return { reason = r.reason, code = r.code, signal = r.signal, ok = r.ok }
+      end)
     end)
   end
 
@@ -202,7 +204,7 @@ describe("an init", function()
   it("is what a handle signals: each goes to the command, but STOP, which none can hand on", function()
     local b <close> = assert(nsbox.start("busybox", "trap 'exit 3' USR1; echo on; while :; do sleep 0.02; done",
       { init = true }))
-    assert(b:expect("on", PATIENCE))
+    assert(b:expect("on", helper.PATIENCE))
     local ok, err = b:kill "STOP"
     assert.same({ nil, "unsupported" }, { ok, err.kind })
     assert.is_true(b:kill "USR1")
@@ -220,8 +222,10 @@ describe("an init", function()
       assert(sys.kill(pid, "CONT"))
     end)
     assert.same({ "on\n", 0 }, { r.stdout, r.code })
-    r = init("kill -STOP $$; echo on", { timeout = 0.2, stop_timeout = 0.1 })
-    assert.same({ "timeout", "KILL", "" }, { r.reason, r.signal, r.stdout })
+    helper.in_time(0.2, { "timeout", "KILL", "" }, function(seconds)
+      r = init("kill -STOP $$; echo on", { timeout = seconds, stop_timeout = 0.1 })
+      return { r.reason, r.signal, r.stdout }
+    end)
   end)
 
   it("has the ids and capabilities of the command, and no privilege to gain", function()
