@@ -119,7 +119,10 @@ for _, way in ipairs(ways) do
         { pids = 100, namespaces = { pid = false } }))
       b:expect "x\nx\n"
       local pid
-      for _, process in ipairs(b:processes()) do pid = process.state == "Z" and process.pid or pid end
+      box.eventually("its first thread ends", function()
+        for _, process in ipairs(b:processes()) do pid = process.state == "Z" and process.pid or pid end
+        return pid
+      end)
       local function threads() return #helper.names(("/proc/%d/task"):format(pid)) end
       assert.equal(2, threads())
       b:close()

@@ -1,5 +1,6 @@
 -- Talking with the processes of a box: pipes as streams, communicate, expect, logs, line functions.
 local assert_misuse = require "spec.misuse"
+local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
@@ -81,10 +82,16 @@ describe("a stream", function()
 
   it("gives each of several that read at once a line of its own", function()
     local b <close> = cat({ "sh", "-c", "printf longer; read x; printf ' line\\na\\nb\\nc\\nd\\n'; sleep 100" })
-    b.stdout:settimeout(3)
+    b.stdout:settimeout(helper.PATIENCE)
+    local began = false
     local lines = assert(nsbox.gather({ 1, 2, 3, 4, 5, 6 }, function(i)
-      if i < 6 then return b.stdout:read(i == 3 and 2 or "l") end
-      nsbox.sleep(0.05)
+      if i == 3 then
+        local two = b.stdout:read(2)
+        began = true
+        return two
+      end
+      if i < 6 then return b.stdout:read "l" end
+      box.eventually("the first bytes", function() return began end)
       return b:send "\n"
     end))
     table.remove(lines)
@@ -137,9 +144,10 @@ describe("communicate", function()
   end)
 
   it("can be called again after its timeout", function()
-    local b <close> = cat("cat; sleep 0.3; echo more", PIPES)
+    local b <close> = cat("cat; until [ -e /tmp/go ]; do sleep 0.02; done; echo more", PIPES)
     local r, err = b:communicate("first ", 0.05)
     assert.same({ nil, "timeout" }, { r, err.kind })
+    assert(b:exec ": >/tmp/go")
     assert.equal("first more\n", assert(b:communicate(nil, 10)).stdout)
   end)
 
