@@ -186,7 +186,7 @@ describe("a start in shared memory", function()
     local launch = assert(core.launch(guarded {
       { "open", "/proc", "path", out = "up" }, { "barrier", "b", give = { "up", "up", "up" } }, exec "true" },
       {}, "vm,files", {}))
-    sys.nanosleep(0.05)
+    eventually("its pidfd is there", function() return launch:pidfd() end)
     local before = helper.snapshot()
     local soft, hard = helper.read "/proc/self/limits":match "Max open files%s+(%d+)%s+(%d+)"
     soft, hard = tonumber(soft), tonumber(hard)
