@@ -9,9 +9,7 @@
 --
 -- The leak check asks /proc and lfs, not the code under test.
 local busted = require "busted"
-local deepcompare = require("luassert.util").deepcompare
 local lfs = require "lfs"
-local luassert = require "luassert"
 
 -- busted forgets between files what was loaded in one: loaded here, nsbox and its keeper are one for all files.
 require "nsbox.box"
@@ -132,17 +130,6 @@ local share = tonumber(os.getenv "NSBOX_SPEC_SHARE" or "1")
 
 --- Seconds after which what should come at once never will: the machine may be slow, and busy.
 helper.PATIENCE = 30
-
---- Where a program must have come to something before a time that is itself tried, a timeout: that fn(seconds) answers
--- `expected`. Where it does not, the machine may have been too slow: it is tried again with more time.
-function helper.in_time(seconds, expected, fn)
-  while true do
-    local seen = fn(seconds)
-    local last = seconds * 5 > helper.PATIENCE
-    if last or deepcompare(expected, seen) then return luassert.same(expected, seen) end
-    seconds = seconds * 5
-  end
-end
 
 --- How many of n rounds this run makes.
 function helper.rounds(n)

@@ -157,10 +157,11 @@ end)
 describe("a line function", function()
   it("may wait for a process of its own box, and all lines come in order", function()
     local seen, box = {}, nil
-    box = assert(nsbox.start("busybox", "echo a; echo b; echo c; read x; exit 0", { stdin = "pipe", stdout = function(line)
-      seen[#seen + 1] = line .. assert(box:exec { "echo", "-n", "+" }).stdout
-      if #seen == 3 then box.stdin:close() end
-    end }))
+    box = assert(nsbox.start("busybox", "echo a; echo b; echo c; read x; exit 0", { stdin = "pipe",
+      stdout = function(line)
+        seen[#seen + 1] = line .. assert(box:exec { "echo", "-n", "+" }).stdout
+        if #seen == 3 then box.stdin:close() end
+      end }))
     local _ <close> = box
     assert(box:wait())
     assert.same({ "a+", "b+", "c+" }, seen)

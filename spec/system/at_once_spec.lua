@@ -2,6 +2,7 @@
 local assert_misuse = require "spec.misuse"
 local box = require "spec.box"
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 local begin = require "spec.start"
 local sys = require "nsbox.sys"
@@ -26,18 +27,19 @@ describe("boxes at once", function()
     local told <close> = assert(start("busybox", "echo a; echo b; printf c",
       { stdout = function(l) lines[#lines + 1] = l end }))
     local other <close> = assert(start("busybox", { "sleep", "1000" }))
-    local deadline, seen = nsbox.clock() + helper.PATIENCE, nil
-    repeat
+    local deadline, seen = nsbox.clock() + helper.PATIENCE, {}
+    while seen[1] ~= "ended" or seen[2] ~= "ended" or seen[3] == "" do
+      assert.is_true(nsbox.clock() < deadline, table.concat(seen, " "))
       error_of("timeout", other:wait(0.1))
       seen = { late.state, told.state, flood:logs(nil, "stderr") }
-    until seen[1] == "ended" and seen[2] == "ended" and seen[3] ~= "" or nsbox.clock() > deadline
+    end
     assert.same({ "ended", "ended", "done\n" }, seen)
     assert.same({ { "a", "b", "c" }, "timeout" }, { lines, late:wait().reason })
   end)
 
   it("keep their time while the script is busy elsewhere, and those that were faster ended by themselves", function()
     for _, more in ipairs { {}, { namespaces = { pid = false } }, { init = true } } do
-      helper.in_time(0.2, { "timeout", "timeout", "exit", 3, "timeout", 4 }, function(seconds)
+      in_time(0.2, { "timeout", "timeout", "exit", 3, "timeout", 4 }, function(seconds)
         more.timeout, more.stop_timeout = seconds, 0.3
         local slow <close> = assert(start("busybox", { "sleep", "100" }, more))
         local added <close> = slow:spawn({ "sleep", "100" }, { timeout = seconds / 2 })

@@ -1,6 +1,7 @@
 -- Lua functions in boxes: what they see and answer, how they may end, and what stays of the caller: all of it.
 local box = require "spec.box"
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local lfs = require "lfs"
 local nsbox = require "nsbox"
 local script = require "spec.script"
@@ -247,7 +248,7 @@ describe("a function that", function()
   end)
 
   it("does not return is ended by its timeout; what it wrote until then is there", function()
-    helper.in_time(0.3, { "timeout", "on my way\n", sys.ETIMEDOUT }, function(seconds)
+    in_time(0.3, { "timeout", "on my way\n", sys.ETIMEDOUT }, function(seconds)
       local err = bad("timeout", "busybox", function()
         print "on my way"
         while true do end

@@ -322,7 +322,7 @@ describe("a start that needs a cgroup", function()
       if name == "freezer" then assert(sys.write_file("cwd", path .. "/0123/freezer.state", "FROZEN")) end
       start_one(name == "freezer" and NO_V2 or nil)
       assert.is_nil(lfs.attributes(path, "mode"), path)
-      assert.same({ "signal", 9 }, { sys.waitid(pid, 10) })
+      assert.same({ "signal", 9 }, { sys.waitid(pid, 30) })
     end
   end)
 end)

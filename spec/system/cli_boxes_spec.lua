@@ -54,7 +54,7 @@ describe("nsbox", function()
       local left = nsbox.box(id)
       if left then left:destroy() end
     end)
-    assert(assert(nsbox.box(id)):expect("up", 10))
+    assert(assert(nsbox.box(id)):expect("up", 30))
     return id
   end
 
@@ -113,7 +113,7 @@ describe("nsbox", function()
       local left = nsbox.box(id)
       if left then left:destroy() end
     end)
-    assert(assert(nsbox.box "web"):expect("two", 10))
+    assert(assert(nsbox.box "web"):expect("two", 30))
     assert.matches(id .. "  web   busybox  sh %-c .-  running  ", (run "nsbox ps"))
     assert.same({ id .. "\n" }, { (run "nsbox ps -q") })
     assert.same({ "in\n", 5 }, { run "nsbox exec web sh -c 'echo in; exit 5'" })

@@ -1,6 +1,7 @@
 -- A box without a command: its init alone.
 local box = require "spec.box"
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
@@ -28,7 +29,7 @@ describe("an idle box", function()
   it("ends well when it is told to: by a timeout, by its stop signal", function()
     local all = { {}, { stop_signal = "INT" }, { stop_signal = "USR1", entrypoint = { "/none" } }, { tty = true } }
     for _, opts in ipairs(all) do
-      helper.in_time(0.1, { "timeout", 0, false, "", { "nsbox-init" } }, function(seconds)
+      in_time(0.1, { "timeout", 0, false, "", { "nsbox-init" } }, function(seconds)
         opts.timeout = seconds
         local r = assert(run("busybox", false, opts))
         return { r.reason, r.code, r.ok, r.stderr, r.command }

@@ -1,5 +1,6 @@
 -- A box with an init: pid 1 is a program of nsbox's own, and the command its child.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
@@ -120,7 +121,7 @@ describe("with an init, a result tells of", function()
     local what, command, opts, reason, code, signal = table.unpack(row, 1, 6)
     it(what, function()
       local expected = { reason = reason, code = code, signal = signal, ok = reason == "exit" and code == 0 }
-      helper.in_time(opts.timeout or helper.PATIENCE, expected, function(seconds)
+      in_time(opts.timeout or helper.PATIENCE, expected, function(seconds)
         opts.timeout = opts.timeout and seconds
         local r = init({ "sh", "-c", command }, opts)
         return { reason = r.reason, code = r.code, signal = r.signal, ok = r.ok }
@@ -222,7 +223,7 @@ describe("an init", function()
       assert(sys.kill(pid, "CONT"))
     end)
     assert.same({ "on\n", 0 }, { r.stdout, r.code })
-    helper.in_time(0.2, { "timeout", "KILL", "" }, function(seconds)
+    in_time(0.2, { "timeout", "KILL", "" }, function(seconds)
       r = init("kill -STOP $$; echo on", { timeout = seconds, stop_timeout = 0.1 })
       return { r.reason, r.signal, r.stdout }
     end)

@@ -2,6 +2,7 @@
 local assert = require "luassert"
 local box = require "spec.box"
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local limited = require "spec.limited"
 local nsbox = require "nsbox"
 local sys = nsbox.sys
@@ -148,7 +149,7 @@ describe("cpu_weight", function()
     local light = started("while :; do :; done", { cpuset = cpu, cpu_weight = 100 })
     local h, l = limited.cpu_count(heavy), limited.cpu_count(light)
     box.eventually("both run", function() return limited.cpu_count(heavy) > h and limited.cpu_count(light) > l end)
-    helper.in_time(1, true, function(seconds)
+    in_time(1, true, function(seconds)
       h, l = limited.cpu_count(heavy), limited.cpu_count(light)
       nsbox.sleep(seconds)
       h, l = limited.cpu_count(heavy) - h, limited.cpu_count(light) - l

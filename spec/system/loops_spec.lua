@@ -1,5 +1,6 @@
 -- Every verb in each loop: it waits there without blocking the loop, and leaves nothing in it.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local loops = require "spec.loops"
 local nsbox = require "nsbox"
 
@@ -115,7 +116,8 @@ verbs.expect = function(seconds)
 end
 
 verbs.communicate = function(seconds)
-  local box <close> = assert(nsbox.start("busybox", ("sleep %g; cat"):format(seconds), { stdin = "pipe", stdout = "pipe" }))
+  local box <close> = assert(nsbox.start("busybox", ("sleep %g; cat"):format(seconds),
+    { stdin = "pipe", stdout = "pipe" }))
   local text = ("y"):rep(200000)
   assert.equal(text, assert(box:communicate(text)).stdout)
 end
@@ -170,7 +172,7 @@ for _, kind in ipairs { "luv", "cqueues", "copas", "own" } do
     for _, name in ipairs(names) do
       it(name .. " lets the loop go on", function()
         local loop = open(kind)
-        helper.in_time(0.05, true, function(seconds)
+        in_time(0.05, true, function(seconds)
           return run(loop, function() verbs[name](seconds) end) > 3
         end)
       end)

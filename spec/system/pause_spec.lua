@@ -1,6 +1,7 @@
 -- A box that is paused, and what runs in it.
 local box = require "spec.box"
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
@@ -126,7 +127,7 @@ describe("pause", function()
         local b = start({ "sleep", "100" }, opts)
         b:pause()
         assert.is_true(b:kill(signal))
-        local r = assert(b:wait(10))
+        local r = assert(b:wait(30))
         assert.same({ "killed", "KILL" }, { r.reason, r.signal })
         assert.equal("ended", b.state)
       end
@@ -142,7 +143,7 @@ describe("pause", function()
     end)
 
     it("lets the deadline come " .. what, function()
-      helper.in_time(1, { true, "timeout", 7 }, function(seconds)
+      in_time(1, { true, "timeout", 7 }, function(seconds)
         local b = start({ "sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done" },
           { namespaces = opts.namespaces, pids = opts.pids, timeout = seconds, stop_timeout = 60 })
         b:expect "ready"
@@ -164,7 +165,7 @@ describe("pause", function()
       assert.is_true(b:kill "TERM")
       refuses("timeout", sys.ETIMEDOUT, "still runs", b:wait(0.05))
       b:resume()
-      assert.equal(7, assert(b:wait(10)).code)
+      assert.equal(7, assert(b:wait(30)).code)
     end)
 
     it("and resume answer for a box that has ended or is closed " .. what, function()
@@ -184,7 +185,7 @@ describe("pause", function()
       local b = start({ "sleep", "100" }, opts)
       b:pause()
       sys.kill(b.pid, "KILL")
-      assert.equal("signal", assert(b:wait(10)).reason)
+      assert.equal("signal", assert(b:wait(30)).reason)
       refuses("closed", nil, "has ended", b:resume())
     end)
 
@@ -229,15 +230,15 @@ describe("pause", function()
         local text = quiet(b)
         assert.equal(text, quiet(b))
         assert.is_true(added:kill())
-        assert.equal("killed", assert(added:wait(10)).reason)
+        assert.equal("killed", assert(added:wait(30)).reason)
         other:close()
         assert.equal("paused", b.state)
         assert.equal(text, quiet(b))
         b[verb](b)
-        assert.equal("killed", assert(b:wait(10)).reason)
+        assert.equal("killed", assert(b:wait(30)).reason)
         b:close()
       end
-      helper.in_time(0.3, { true, "timeout" }, function(seconds)
+      in_time(0.3, { true, "timeout" }, function(seconds)
         local b = start({ "sh", "-c", COUNT }, { pids = 1000, namespaces = namespaces, timeout = seconds })
         local _ <close> = b:spawn { "sleep", "100" }
         b:expect "\n9\n"
@@ -280,10 +281,10 @@ describe("pause", function()
       end
       b:pause()
       local left = b:processes()
-      assert.equal("timeout", assert(list[1]:wait(10)).reason)
+      assert.equal("timeout", assert(list[1]:wait(30)).reason)
       assert.same({ "killed", "KILL" }, { list[2]:stop().reason, list[2]:wait().signal })
       assert.is_true(list[3]:kill())
-      assert.equal("killed", assert(list[3]:wait(10)).reason)
+      assert.equal("killed", assert(list[3]:wait(30)).reason)
       assert.equal("paused", b.state)
       b:close()
       for _, p in ipairs(kind[2].namespaces and left or {}) do
@@ -312,7 +313,7 @@ describe("pause", function()
     nsbox.sleep(0.05)
     assert.equal(1, lines)
     b:resume()
-    assert.equal(0, b:wait(10).code)
+    assert.equal(0, b:wait(30).code)
     assert.equal(2, lines)
   end)
 

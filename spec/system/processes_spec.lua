@@ -87,7 +87,7 @@ describe("processes", function()
         b:close()
         os.exit(good and 9 or 1, true)
       end
-      assert(select(2, sys.waitid(child, 10)) == 9)
+      assert(select(2, sys.waitid(child, 30)) == 9)
       assert(b.state == "paused" and b:processes()[1].state == "T")
       b:close()]]
   end)

@@ -1,5 +1,6 @@
 -- One row for each way in which a run can end: every `reason` of a Result, every `kind` of an Error so far.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
 helper.leakcheck { outside = true }
@@ -73,7 +74,7 @@ describe("a result", function()
   end)
 
   it("keeps what was written before the timeout", function()
-    helper.in_time(0.3, { "timeout", "before\n", "error\n" }, function(seconds)
+    in_time(0.3, { "timeout", "before\n", "error\n" }, function(seconds)
       local r = assert(run("busybox", "echo before; echo error >&2; sleep 60", { timeout = seconds }))
       return { r.reason, r.stdout, r.stderr }
     end)
@@ -84,7 +85,7 @@ describe("a timeout", function()
   local loop = "while :; do sleep 0.02; done"
 
   it("asks first: a handler may end the program in its own way", function()
-    helper.in_time(0.3, { "timeout", 7, nil, "bye\n", false }, function(seconds)
+    in_time(0.3, { "timeout", 7, nil, "bye\n", false }, function(seconds)
       local r = assert(run("busybox", "trap 'echo bye; exit 7' TERM; " .. loop, { timeout = seconds }))
       return { r.reason, r.code, r.signal, r.stdout, r.ok }
     end)
@@ -92,7 +93,7 @@ describe("a timeout", function()
 
   it("is no success, though the program then ends with 0", function()
     local r
-    helper.in_time(0.3, { "timeout", 0, false }, function(seconds)
+    in_time(0.3, { "timeout", 0, false }, function(seconds)
       r = assert(run("busybox", "trap 'exit 0' TERM; " .. loop, { timeout = seconds }))
       return { r.reason, r.code, r.ok }
     end)
@@ -100,7 +101,7 @@ describe("a timeout", function()
   end)
 
   it("kills after stop_timeout when the handler does not end the program", function()
-    helper.in_time(0.3, { "timeout", "KILL", "no\n" }, function(seconds)
+    in_time(0.3, { "timeout", "KILL", "no\n" }, function(seconds)
       local r = assert(run("busybox", "trap 'echo no' TERM; " .. loop, { timeout = seconds, stop_timeout = seconds }))
       assert.is_true(r.usage.wall >= 2 * seconds)
       return { r.reason, r.signal, r.stdout }
@@ -123,7 +124,7 @@ describe("a timeout", function()
   end
 
   it("sends the stop signal that was asked for", function()
-    helper.in_time(0.3, { "timeout", 8 }, function(seconds)
+    in_time(0.3, { "timeout", 8 }, function(seconds)
       local opts = { timeout = seconds, stop_signal = "USR1", stop_timeout = 30 }
       local r = assert(run("busybox", "trap 'exit 7' TERM; trap 'exit 8' USR1; " .. loop, opts))
       return { r.reason, r.code }

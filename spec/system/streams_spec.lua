@@ -1,5 +1,6 @@
 -- The three streams of a box, and that none of them can hang, break or kill the caller.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
 helper.leakcheck { outside = true }
@@ -135,7 +136,7 @@ describe("input", function()
   end)
 
   it("function that answers empty strings without end keeps no timeout from coming", function()
-    helper.in_time(0.2, { "timeout", true, true }, function(seconds)
+    in_time(0.2, { "timeout", true, true }, function(seconds)
       local asked, began = 0, os.clock()
       local r = assert(run("busybox", { "cat" }, { timeout = seconds, input = function()
         asked = asked + 1

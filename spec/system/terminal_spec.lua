@@ -1,5 +1,6 @@
 -- The caller's own terminal while a box's is relayed to it: a script under a terminal of the spec's.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local sys = require "nsbox.sys"
 helper.leakcheck { settle = true }
 
@@ -177,7 +178,7 @@ describe("the caller's terminal", function()
   end)
 
   it("is as before after a timeout", function()
-    helper.in_time(0.5, true, function(seconds)
+    in_time(0.5, true, function(seconds)
       local s = start(script([[{ "sleep", "60" }]], ("{ tty = true, timeout = %g }"):format(seconds)))
       s:wait("raw mode, or the end", function() return s:raw() or s.shown:find "ended" end)
       local raw = s:raw()

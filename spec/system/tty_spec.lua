@@ -1,5 +1,6 @@
 -- A box on a terminal of its own: alone, and relayed to the terminal of the caller, which it never gets.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 helper.leakcheck { settle = true }
 
@@ -109,7 +110,7 @@ describe("a box with a terminal", function()
     assert.same({ 1000, true, "exit" }, { #r.stdout, r.truncated.stdout, r.reason })
     r = tty("while :; do echo line; done", { max_output = 1000, overflow = "kill" })
     assert.same({ 1000, "output", "KILL" }, { #r.stdout, r.reason, r.signal })
-    helper.in_time(0.4, { "first\r\n", "timeout" }, function(seconds)
+    in_time(0.4, { "first\r\n", "timeout" }, function(seconds)
       r = tty("echo first; sleep 60", { timeout = seconds })
       return { r.stdout, r.reason }
     end)
