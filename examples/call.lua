@@ -28,6 +28,6 @@ local tests = {
 
 for _, test in ipairs(tests) do
   local name, body = test[1], test[2]
-  local ok, err = nsbox.call("busybox", body, { timeout = 0.5 })
+  local ok, err = nsbox.call("busybox", body, { timeout = 3 })
   print((ok and "ok      " or "not ok  ") .. name .. (ok and "" or ": " .. err.message))
 end

@@ -15,7 +15,10 @@ print("a sum:        " .. ask("echo sum=$((6 * 7))", "sum=(%d+)"))
 
 -- Job control works: what the key Ctrl-C ends is the program, not the shell.
 assert(box:send "sleep 100; echo status=$?\n")
-nsbox.sleep(0.2)
+repeat -- until it runs
+  nsbox.sleep(0.01)
+  local last = box:processes()[2]
+until last and last.name == "sleep"
 assert(box:send "\3")
 print("after Ctrl-C: " .. ask("echo status=$?", "status=(%d+)"))
 

@@ -133,6 +133,18 @@ function box.eventually(what, test)
   end
 end
 
+--- What a paused box has written, when it has been read to the end.
+function box.quiet(b)
+  local text
+  box.eventually("it goes on writing", function()
+    local before = b:logs()
+    nsbox.sleep(0.03)
+    text = b:logs()
+    return text == before
+  end)
+  return text
+end
+
 --- A field of /proc/PID/status.
 function box.status(pid, field)
   return (helper.read(("/proc/%s/status"):format(pid)) or ""):match("\n" .. field .. ":%s*([^\n]*)")

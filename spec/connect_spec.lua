@@ -10,6 +10,8 @@ local script = require "spec.script"
 local sys = require "nsbox.sys"
 helper.leakcheck { outside = true }
 
+local PORT = 10000 + helper.pid % 10000 -- of the host's: none that the kernel chooses, nor another run's
+
 -- What connect has to know of a process.
 local function target_of(pid)
   local function own(kind)
@@ -39,7 +41,7 @@ local function beside(image, text, fn, opts)
 end
 
 local function wait_for(fd, events)
-  assert.equal(1, sys.poll({ { fd = fd, events = events } }, 10))
+  assert.equal(1, sys.poll({ { fd = fd, events = events } }, helper.PATIENCE))
 end
 
 -- A connection, when somebody listens: as the handle's own loop does it.
@@ -150,16 +152,16 @@ describe("connect", function()
       assert_answers(target, 80)
       assert.equal(1, sys.prctl("get_dumpable"))
     end, { namespaces = { pid = false } })
-    beside(listening(), "/listener inet 47391", function(target)
+    beside(listening(), "/listener inet " .. PORT, function(target)
       assert.is_false(target.net)
-      assert_answers(target, 47391)
+      assert_answers(target, PORT)
     end, { network = "host" })
   end)
 
   it("does not reach the caller's own ports", function()
-    local _ <close> = outside("inet", "47392")
-    assert_answers({}, 47392)
-    beside("busybox", "true", function(target) assert_fails(sys.ECONNREFUSED, target, 47392) end)
+    local _ <close> = outside("inet", tostring(PORT))
+    assert_answers({}, PORT)
+    beside("busybox", "true", function(target) assert_fails(sys.ECONNREFUSED, target, PORT) end)
   end)
 
   it("is refused where nothing listens", function()

@@ -134,9 +134,11 @@ describe("the example", function()
   end)
 
   it("docker_run_it.lua is that shell, on a terminal", function()
-    -- script(1) is part of every Debian; what is typed waits in its pipe until the shell reads
-    local typed = "(sleep 1; echo 'echo pid $$; ps; tty; exit 7'; sleep 1)"
-    local command = ("%s | script -qec '%s examples/docker_run_it.lua' /dev/null"):format(typed, lua)
+    -- script(1) is part of every Debian; what is typed before the shell's prompt may be lost
+    local shown = helper.tmpdir() .. "/shown"
+    local typed = ("(i=0; until grep -q '/ # ' %s || [ $((i+=1)) -gt 600 ]; do sleep 0.05; done; "
+      .. "echo 'echo pid $$; ps; tty; exit 7'; sleep 1)"):format(shown)
+    local command = (": >%s; %s | script -qfec '%s examples/docker_run_it.lua' %s"):format(shown, typed, lua, shown)
     local out, status = run(command)
     assert.are.equal(7, status)
     assert.is_truthy(out:find("pid 1\r\n", 1, true), out)

@@ -5,8 +5,6 @@ local sys = require "nsbox.sys"
 
 local gone = {}
 
-local PATIENCE = 1 -- second
-
 -- Keepers whose owner is dead: the pidfd they watch says so.
 local function orphaned_keepers()
   local found = {}
@@ -37,10 +35,10 @@ local function words(pids)
   return table.concat(pids, "\n")
 end
 
---- Within a second no process with this marker lives, none of `children` (pids of a caller that is dead by now), and no
+--- Soon no process with this marker lives, none of `children` (pids of a caller that is dead by now), and no
 -- keeper of any such caller.
 function gone.assert(marker, children, what)
-  local deadline = sys.clock() + PATIENCE
+  local deadline = sys.clock() + helper.PATIENCE
   local left
   repeat
     left = alive(box.pids(marker))
@@ -49,7 +47,7 @@ function gone.assert(marker, children, what)
     if #left == 0 then return end
     sys.nanosleep(0.005)
   until sys.clock() > deadline
-  error(("%s: left after %g s:\n%s"):format(what, PATIENCE, words(left)), 2)
+  error(("%s: left after %g s:\n%s"):format(what, helper.PATIENCE, words(left)), 2)
 end
 
 return gone

@@ -204,7 +204,7 @@ end
 
 -- Without the process with which a keeper makes namespaces ahead: it lives for less than a millisecond.
 local function own_processes()
-  local deadline = busted.monotime() + 2
+  local deadline = busted.monotime() + helper.PATIENCE
   while true do
     local found, making = processes()
     if not making or busted.monotime() > deadline then return found end

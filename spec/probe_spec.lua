@@ -86,12 +86,12 @@ describe("nsbox.probe", function()
 
   -- Measured: 6 ms; 130 ms in a virtual machine without help from the processor.
   it("takes a moment for all of it #timing", function()
-    local best = math.huge
-    for _ = 1, 5 do
+    local best, deadline = math.huge, sys.clock() + helper.PATIENCE
+    repeat
       local began = sys.clock()
       local _ = tostring(nsbox.probe())
       best = math.min(best, sys.clock() - began)
-    end
+    until best < 0.5 or sys.clock() > deadline
     assert.is_true(best < 0.5, best .. " s")
   end)
 

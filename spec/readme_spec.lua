@@ -17,10 +17,13 @@ local function snippets(kind)
   return list
 end
 
--- Types `keys` on a terminal on which `command` runs; answers what is seen there, and the status.
+-- Types `keys` at the prompt of a shell on a terminal, on which `command` runs; answers what is seen there, and the
+-- status.
 local function on_terminal(command, keys)
-  local pipe = assert(io.popen(("(sleep 0.5; printf %s; sleep 0.5) | script -qec %s /dev/null 2>&1"):format(
-    helper.quote(keys), helper.quote(command))))
+  local shown = helper.tmpdir() .. "/shown"
+  local prompt = ("i=0; until grep -q '/ # ' %s || [ $((i+=1)) -gt 600 ]; do sleep 0.05; done"):format(shown)
+  local pipe = assert(io.popen((": >%s; (%s; printf %s; sleep 0.5) | script -qfec %s %s 2>&1"):format(shown, prompt,
+    helper.quote(keys), helper.quote(command), shown)))
   local seen = pipe:read "a"
   return seen, select(3, pipe:close())
 end

@@ -114,7 +114,7 @@ end
 
 local function assert_success(s)
   local said = {}
-  for line in function() return s:line(60) end do said[#said + 1] = line end
+  for line in function() return s:line(4 * helper.PATIENCE) end do said[#said + 1] = line end
   assert.equal("done", table.concat(said, "\n"))
   assert.same({ "exit", 0 }, { s:wait() })
 end

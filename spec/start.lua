@@ -54,10 +54,10 @@ function start.mode(mode)
     return core.launch(start.copy_of(steps), inputs or {}, "vm,files", options)
   end
 
-  --- To the first event that is no barrier. Ten seconds are for ever: a hang shows as "again".
+  --- To the first event that is no barrier. Half a minute is for ever: a hang shows as "again".
   function m.follow(launch, at_barrier)
     while true do
-      local event, a, b, c = launch:next(10)
+      local event, a, b, c = launch:next(30)
       if event ~= "barrier" then return event, a, b, c end
       assert(launch:go(at_barrier(a, b, c)))
     end
@@ -69,7 +69,7 @@ function start.mode(mode)
     local event, a, b, c = m.follow(launch, at_barrier)
     if event == "started" then
       local process <close> = a
-      return event, sys.waitid(process, 10)
+      return event, sys.waitid(process, 30)
     end
     if c then c:close() end
     return event, a, b
@@ -92,7 +92,7 @@ function start.mode(mode)
     repeat
       text[#text + 1] = assert(sys.read(reading))
     until text[#text] == ""
-    assert.same({ "exit", 0 }, { sys.waitid(process, 10) })
+    assert.same({ "exit", 0 }, { sys.waitid(process, 30) })
     return table.concat(text)
   end
 

@@ -5,7 +5,7 @@ local nsbox = require "nsbox"
 local verbs = {}
 
 local function nothing() return 5 end
-local LATE = 5 -- seconds until a call counts as hung
+local LATE = 30 -- seconds until a call counts as hung
 
 --- Calls: { name, function(handle, seconds) }, where seconds is what a call that waits may take.
 verbs.process = {

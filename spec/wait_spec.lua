@@ -51,6 +51,7 @@ describe("gather", function()
     local ok, err = pcall(nsbox.gather, { 1, 2, 3 }, function(i)
       local box <close> = assert(nsbox.start("busybox", "sleep 100"))
       boxes[i] = box
+      while i == 2 and not (boxes[1] and boxes[3]) do nsbox.sleep(0.01) end
       nsbox.sleep(i == 2 and 0.05 or 100)
       error("it was " .. i, 0)
     end)
@@ -156,9 +157,11 @@ end)
 describe("a line function", function()
   it("may wait for a process of its own box, and all lines come in order", function()
     local seen, box = {}, nil
-    box = assert(nsbox.start("busybox", "echo a; echo b; echo c; exec sleep 1", { stdout = function(line)
-      seen[#seen + 1] = line .. assert(box:exec { "echo", "-n", "+" }).stdout
-    end }))
+    box = assert(nsbox.start("busybox", "echo a; echo b; echo c; read x; exit 0", { stdin = "pipe",
+      stdout = function(line)
+        seen[#seen + 1] = line .. assert(box:exec { "echo", "-n", "+" }).stdout
+        if #seen == 3 then box.stdin:close() end
+      end }))
     local _ <close> = box
     assert(box:wait())
     assert.same({ "a+", "b+", "c+" }, seen)
@@ -276,7 +279,7 @@ describe("in luv", function()
     local s <close> = silent_script [[
       local nsbox, uv = require "nsbox", require "luv"
       nsbox.use "luv"
-      local box <close> = assert(nsbox.start("busybox", "sleep 0.1"))
+      local box <close> = assert(nsbox.start("busybox", "read x", { stdin = "pipe" }))
       for i = 1, 3 do
         coroutine.wrap(function()
           box:wait()
@@ -285,6 +288,7 @@ describe("in luv", function()
           io.stdout:flush()
         end)()
       end
+      box.stdin:close()
       uv.run()
     ]]
     local lines = { s:line(), s:line() }
@@ -301,7 +305,7 @@ describe("in cqueues", function()
     assert(nsbox.use "cqueues")
     helper.cleanup(function() nsbox.use(nil) end)
     local weak, resumed = setmetatable({}, { __mode = "v" }), false
-    local box <close> = assert(nsbox.start("busybox", "sleep 0.2"))
+    local box <close> = assert(nsbox.start("busybox", "read x; exit 0", { stdin = "pipe" }))
     do
       local dropped = cqueues.new()
       dropped:wrap(function()
@@ -314,6 +318,7 @@ describe("in cqueues", function()
     end
     collectgarbage()
     collectgarbage()
+    box.stdin:close()
     local controller, code = cqueues.new(), nil
     controller:wrap(function() code = assert(box:wait()).code end)
     assert(controller:loop())
@@ -348,7 +353,7 @@ describe("Ctrl-C", function()
       local pid = tonumber(s:line())
       sys.nanosleep(0.05)
       s:signal "SIGINT"
-      local how, code = s:wait(10)
+      local how, code = s:wait()
       assert.equal("exit", how)
       assert.not_equal(0, code)
       local function lives() -- not as a zombie, which the host's process 1 reaps in its own time

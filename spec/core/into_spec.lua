@@ -31,7 +31,7 @@ for _, mode in ipairs { "shared memory", "copies" } do
     end)
     assert.equal("started", event, code)
     local _ <close> = code
-    assert.same({ "exit", 3 }, { sys.waitid(code, 10) })
+    assert.same({ "exit", 3 }, { sys.waitid(code, 30) })
     assert.is_true(process)
     assert.equal(name, outside)
     return inside
@@ -63,7 +63,7 @@ for _, mode in ipairs { "shared memory", "copies" } do
       local _ <close> = process
       writing:close()
       assert.equal("0::/\n", sys.read(reading))
-      assert.same({ "exit", 0 }, { sys.waitid(process, 10) })
+      assert.same({ "exit", 0 }, { sys.waitid(process, 30) })
     end)
 
     it("reports a cgroup that is gone as that step's failure", function()

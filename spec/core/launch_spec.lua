@@ -159,7 +159,7 @@ for _, mode in ipairs { "shared memory", "copies" } do
       list[#list + 1] = { "barrier", "here", give = { "root" } }
       list[#list + 1] = { "execve", { "/nonexistent" }, { "x" }, {}, give = { "root" } }
       local launch <close> = assert(open(guarded(list), { root = fd }))
-      local event, _, given = launch:next(10)
+      local event, _, given = launch:next(30)
       assert.equal("barrier", event)
       given:close()
       assert(launch:go())
@@ -205,7 +205,7 @@ for _, mode in ipairs { "shared memory", "copies" } do
       end
       local _ <close> = process
       assert.equal("started", event)
-      assert.same({ "exit", 5 }, { sys.waitid(process, 10) })
+      assert.same({ "exit", 5 }, { sys.waitid(process, 30) })
       local self, pidfd = sys.read(reading):match "^(%d+) (%w+)$"
       assert.equal("nil", pidfd)
       assert.is_true(tonumber(self) ~= core.self())
@@ -215,13 +215,13 @@ for _, mode in ipairs { "shared memory", "copies" } do
       local all = {}
       for i = 1, 8 do
         all[i] = assert(open(guarded { { "barrier", "b" }, exec("sh", "-c", "exit " .. i) }))
-        assert.equal("barrier", (all[i]:next(10)))
+        assert.equal("barrier", (all[i]:next(30)))
       end
       for i = 8, 1, -1 do
         assert(all[i]:go())
-        local event, process = all[i]:next(10)
+        local event, process = all[i]:next(30)
         assert.equal("started", event)
-        assert.same({ "exit", i }, { sys.waitid(process, 10) })
+        assert.same({ "exit", i }, { sys.waitid(process, 30) })
         process:close()
       end
       for i = 1, 8 do all[i]:abort() end
@@ -242,11 +242,11 @@ describe("a start in shared memory", function()
     assert.equal(1, dumpable())
     for _, ending in ipairs { "fail", "abort" } do
       local launch <close> = assert(changed(9))
-      assert.equal("barrier", (launch:next(10)))
+      assert.equal("barrier", (launch:next(30)))
       assert.equal(0, dumpable())
       if ending == "fail" then
         assert(launch:go())
-        assert.same({ "failed", 9, sys.ENOENT }, { launch:next(10) })
+        assert.same({ "failed", 9, sys.ENOENT }, { launch:next(30) })
       else
         launch:abort()
       end
@@ -259,7 +259,7 @@ describe("a start in shared memory", function()
       local both = {}
       for i = 1, 2 do
         both[i] = assert(changed(i))
-        assert.equal("barrier", (both[i]:next(10)))
+        assert.equal("barrier", (both[i]:next(30)))
       end
       both[order[1]]:abort()
       assert.equal(0, dumpable())
@@ -277,7 +277,7 @@ describe("a start in shared memory", function()
     end
     local function waiting()
       local launch = assert(core.launch(guarded { { "barrier", "b" }, exec "true" }, {}, "vm,files", {}))
-      assert.equal("barrier", (launch:next(10)))
+      assert.equal("barrier", (launch:next(30)))
       return launch
     end
     local inherited <close>, kept = waiting(), waiting()
@@ -298,7 +298,7 @@ describe("a start in shared memory", function()
   it("leaves a caller that is not dumpable as it is", function()
     assert(sys.prctl("set_dumpable", 0))
     local launch = assert(changed(9))
-    assert.equal("barrier", (launch:next(10)))
+    assert.equal("barrier", (launch:next(30)))
     launch:abort()
     local was = dumpable()
     assert(sys.prctl("set_dumpable", 1))
@@ -320,7 +320,7 @@ describe("a start in shared memory", function()
     sys.nanosleep(0.1)
     local mine = {}
     for i = 1, 4 do mine[i] = assert(io.open "/dev/null") end
-    assert.same({ "failed", 4, sys.EAGAIN }, { launch:next(10) })
+    assert.same({ "failed", 4, sys.EAGAIN }, { launch:next(30) })
     for i = 1, 4 do
       assert.equal("", mine[i]:read "a")
       assert.is_true((mine[i]:close()))

@@ -192,10 +192,10 @@ describe("a program", function()
   local function launched(made, out, params)
     local launch <close> = assert(core.launch(made, { out = out },
       { params = params, copy = os.getenv "NSBOX_CLONE" == "copy" }))
-    local event, process, errno = launch:next(10)
+    local event, process, errno = launch:next(30)
     if event == "started" then
       local _ <close> = process
-      return event, sys.waitid(process, 10)
+      return event, sys.waitid(process, 30)
     end
     return event, process, errno
   end

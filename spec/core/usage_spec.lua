@@ -55,7 +55,7 @@ for _, mode in ipairs { "shared memory", "copies" } do
 
     it("is not known when somebody else took its end", function()
       local process <close> = started "true"
-      assert.same({ "exit", 0 }, { sys.waitid(process:pid(), 10) })
+      assert.same({ "exit", 0 }, { sys.waitid(process:pid(), 30) })
       polled(process)
       assert.is_nil(process:usage())
     end)

@@ -175,7 +175,7 @@ describe("an image", function()
       if err then assert.matches("same_file", tostring(err)) end
     end
     stop_w:close()
-    assert.same({ "exit", 0 }, { sys.waitid(pid, 10) })
+    assert.same({ "exit", 0 }, { sys.waitid(pid, 30) })
     assert.is_true((seen["one\none\n"] or 0) + (seen["two\ntwo\n"] or 0) > 0)
   end)
 
@@ -205,7 +205,7 @@ describe("an image", function()
         assert.not_matches("secret", r and r.stdout or "")
       end
       stop_w:close()
-      assert.same({ "exit", 0 }, { sys.waitid(pid, 10) })
+      assert.same({ "exit", 0 }, { sys.waitid(pid, 30) })
     end
   end)
 end)

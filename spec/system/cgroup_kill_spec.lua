@@ -119,7 +119,10 @@ for _, way in ipairs(ways) do
         { pids = 100, namespaces = { pid = false } }))
       b:expect "x\nx\n"
       local pid
-      for _, process in ipairs(b:processes()) do pid = process.state == "Z" and process.pid or pid end
+      box.eventually("its first thread ends", function()
+        for _, process in ipairs(b:processes()) do pid = process.state == "Z" and process.pid or pid end
+        return pid
+      end)
       local function threads() return #helper.names(("/proc/%d/task"):format(pid)) end
       assert.equal(2, threads())
       b:close()
@@ -319,7 +322,7 @@ describe("a start that needs a cgroup", function()
       if name == "freezer" then assert(sys.write_file("cwd", path .. "/0123/freezer.state", "FROZEN")) end
       start_one(name == "freezer" and NO_V2 or nil)
       assert.is_nil(lfs.attributes(path, "mode"), path)
-      assert.same({ "signal", 9 }, { sys.waitid(pid, 10) })
+      assert.same({ "signal", 9 }, { sys.waitid(pid, 30) })
     end
   end)
 end)

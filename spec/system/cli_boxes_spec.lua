@@ -34,7 +34,7 @@ describe("nsbox run", function()
 
   it("kills a process 1 that ignores them at the second", function()
     local out, status = signalled("echo ready; while :; do sleep 0.05; done",
-      "kill -TERM $!; sleep 0.3; kill -0 $! && kill -TERM $!;")
+      "kill -TERM $!; sleep 0.3; kill -0 $! && while kill -TERM $! 2>/dev/null; do sleep 0.3; done;")
     assert.same({ "ready\n", 137 }, { out, status })
   end)
 end)
@@ -54,7 +54,7 @@ describe("nsbox", function()
       local left = nsbox.box(id)
       if left then left:destroy() end
     end)
-    assert(assert(nsbox.box(id)):expect("up", 10))
+    assert(assert(nsbox.box(id)):expect("up", 30))
     return id
   end
 
@@ -106,14 +106,14 @@ describe("nsbox", function()
 
   it("run -d, ps, exec, logs, stop, wait, rm", function()
     local out, status = run [[nsbox run -d --name web busybox sh -c \
-      'echo one; echo two; trap "exit 4" TERM; while :; do sleep 0.05; done']]
+      'echo one; trap "exit 4" TERM; echo two; while :; do sleep 0.05; done']]
     local id = out:match "^(%x+)\n$"
     assert.same({ 12, 0 }, { #(id or out), status }, out)
     helper.cleanup(function()
       local left = nsbox.box(id)
       if left then left:destroy() end
     end)
-    assert(assert(nsbox.box "web"):expect("two", 10))
+    assert(assert(nsbox.box "web"):expect("two", 30))
     assert.matches(id .. "  web   busybox  sh %-c .-  running  ", (run "nsbox ps"))
     assert.same({ id .. "\n" }, { (run "nsbox ps -q") })
     assert.same({ "in\n", 5 }, { run "nsbox exec web sh -c 'echo in; exit 5'" })

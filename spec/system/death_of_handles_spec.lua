@@ -150,7 +150,7 @@ local function kill_rounds(n)
 end
 
 local function ends(code)
-  return function(s) assert.same({ "exit", code }, { s:wait(20) }) end
+  return function(s) assert.same({ "exit", code }, { s:wait() }) end
 end
 
 -- In the middle of all verbs at once.
@@ -185,7 +185,7 @@ describe("the end of a caller with live handles leaves nothing but its detached 
   } do
     it("by " .. case[1], function()
       round(AMID:format(case[2], "wrap", "co()"), case[1], case[3] and ends(case[3]) or function(s)
-        assert.same({ "signal", 15 }, { s:wait(20) })
+        assert.same({ "signal", 15 }, { s:wait() })
       end)
     end)
   end

@@ -1,4 +1,4 @@
--- The end of the caller, of the keeper, of a start half way: one second later nothing of the box is there.
+-- The end of the caller, of the keeper, of a start half way: soon nothing of the box is there.
 local box = require "spec.box"
 local gone = require "spec.gone"
 local helper = require "spec.helper"
@@ -207,7 +207,7 @@ describe("SIGKILL of the keeper", function()
         local k = keeper.get()
         kills = kills + 1
         assert(sys.pidfd_send_signal(k, "kill"))
-        return function() assert(sys.poll({ { fd = k.socket, events = "" } }, 5) == 1) end
+        return function() assert(sys.poll({ { fd = k.socket, events = "" } }, 30) == 1) end
       end
       local before, during = function() end, function() end
       function plan.steps_of(...)

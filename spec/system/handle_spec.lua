@@ -1,6 +1,7 @@
 -- Boxes and their processes as handles: every verb, in every state, and what becomes of what it started.
 local box = require "spec.box"
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local assert_misuse = require "spec.misuse"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
@@ -25,7 +26,7 @@ describe("nsbox.start", function()
     assert.is_nil(b:poll())
     error_of("timeout", b:wait(0.05))
     b.stdin:close()
-    local r = assert(b:wait(10))
+    local r = assert(b:wait(30))
     assert.same({ "exit", 3, "out\n", "err\n", b.id }, { r.reason, r.code, r.stdout, r.stderr, r.id })
     assert.equal(r, b:wait())
     assert.equal(r, b:poll())
@@ -139,18 +140,18 @@ describe("kill and stop", function()
     }
     for i, row in ipairs(rows) do
       local b <close> = assert(start("busybox", { "sh", "-c", ENDS_BY_TERM }))
-      assert(b:expect("up", 10))
+      assert(b:expect("up", 30))
       row[3](b)
-      local r = assert(b:wait(10))
+      local r = assert(b:wait(30))
       assert.same({ i, row[1], row[2] }, { i, r.reason, r.code or r.signal })
     end
   end)
 
   it("of a program that ignores TERM: it is gone after the grace, at once as process 1", function()
     local b <close> = assert(start("busybox", { "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done" }))
-    assert(b:expect("up", 10))
+    assert(b:expect("up", 30))
     local p <close> = assert(b:spawn({ "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done" }))
-    assert(p:expect("up", 10))
+    assert(p:expect("up", 30))
     local began = nsbox.clock()
     assert.same({ "killed", "KILL" }, { p:stop(0.2).reason, p:wait().signal })
     assert.is_true(nsbox.clock() - began >= 0.2)
@@ -178,7 +179,7 @@ end)
 describe("exec and spawn", function()
   it("enter the box: its processes, names, files, network, ids and protections", function()
     local b <close> = assert(start("busybox", "echo mark > /tmp/mark; echo up; sleep 100", { hostname = "inside" }))
-    assert(b:expect("up", 10))
+    assert(b:expect("up", 30))
     local r = assert(b:exec "hostname; cat /tmp/mark; id -u; ps | grep -c 'sleep 10[0]'; ls /sys/class/net; echo $$")
     local lines = box.lines(r:check().stdout)
     assert.same({ "inside", "mark", "0", "1", "lo" }, table.move(lines, 1, 5, 1, {}))
@@ -187,7 +188,7 @@ describe("exec and spawn", function()
       .. "for n in /proc/self/ns/*; do readlink $n; done"
     local function without_pid_for_children(text) return (text:gsub("time:%b[]\n", "")) end
     local main <close> = assert(start("busybox", { "sh", "-c", what .. "; read x" }, { stdin = "pipe" }))
-    assert(main:expect("uts:%b[]\n", 10))
+    assert(main:expect("uts:%b[]\n", 30))
     assert.equal(without_pid_for_children(main:logs()), without_pid_for_children(main:exec(what):check().stdout))
   end)
 
@@ -221,7 +222,7 @@ describe("exec and spawn", function()
       local names = "for n in /proc/self/ns/*; do readlink $n; done"
       local b <close> = assert(start("busybox", { "sh", "-c", names .. "; read x" },
         { namespaces = namespaces, stdin = "pipe" }))
-      assert(b:expect("uts:%b[]\n", 10))
+      assert(b:expect("uts:%b[]\n", 30))
       local r = assert(b:exec(names))
       assert.same({ i, b:logs() }, { i, r.stdout })
     end
@@ -240,11 +241,12 @@ describe("exec and spawn", function()
   end)
 
   it("end with their box, which does not wait for whoever forgot them", function()
-    local b <close> = assert(start("busybox", { "sleep", "0.2" }))
+    local b <close> = assert(start("busybox", "read x; exit 0", { stdin = "pipe" }))
     local p <close> = assert(b:spawn { "sleep", "100" })
     do local _ = assert(b:spawn { "sleep", "100" }) end
-    assert.equal(0, assert(b:wait(10)).code)
-    assert.same({ "signal", "KILL" }, { p:wait(10).reason, p:wait().signal })
+    b.stdin:close()
+    assert.equal(0, assert(b:wait(30)).code)
+    assert.same({ "signal", "KILL" }, { p:wait(30).reason, p:wait().signal })
   end)
 
   it("may be collected while their box ends them", function()
@@ -265,13 +267,15 @@ describe("exec and spawn", function()
     local p <close> = assert(b:spawn { "sh", "-c", "sleep 100; true", marker })
     assert.is_true(#box.find(marker) > 0)
     b:close()
-    assert.equal("KILL", p:wait(10).signal)
+    assert.equal("KILL", p:wait(30).signal)
   end)
 
   it("with a timeout end by it, and the box goes on", function()
     local b <close> = assert(start("busybox", { "sleep", "100" }))
-    local r = assert(b:exec("echo part; sleep 100", { timeout = 0.2 }))
-    assert.same({ "timeout", "TERM", "part\n" }, { r.reason, r.signal, r.stdout })
+    in_time(0.2, { "timeout", "TERM", "part\n" }, function(seconds)
+      local r = assert(b:exec("echo part; sleep 100", { timeout = seconds }))
+      return { r.reason, r.signal, r.stdout }
+    end)
     assert.equal("running", b.state)
   end)
 
@@ -288,7 +292,7 @@ describe("exec and spawn", function()
         for f in $d/fd/*; do readlink $f && echo fd; done
         head -c 1 $d/maps && echo maps; head -c 1 $d/mem && echo mem; ls $d/root/ && echo root
       done; echo done; read x]] }, { stdin = "pipe", stderr = "null" }))
-    assert(b:expect("up", 10))
+    assert(b:expect("up", 30))
     function plan.joining_of(...)
       local steps = table.move(joining_of(...), 1, #joining_of(...), 1, {})
       table.insert(steps, #steps, { "barrier", "spec", why = "to be looked at", side = "child" })
@@ -297,7 +301,7 @@ describe("exec and spawn", function()
     function launch.run(given)
       given.barriers.spec = function()
         assert(b:send "\n")
-        assert(b:expect("done", 10))
+        assert(b:expect("done", 30))
       end
       return run(given)
     end

@@ -1,5 +1,6 @@
 -- A box with an init: pid 1 is a program of nsbox's own, and the command its child.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local nsbox = require "nsbox"
 local script = require "spec.script"
 local sys = require "nsbox.sys"
@@ -9,7 +10,6 @@ local box = require "spec.box"
 local run = nsbox.run
 
 local ENOENT = 2
-local PATIENCE = 10 -- seconds, for what takes a moment
 
 -- A run that would hang for a fault ends with reason "timeout" instead.
 local function with(opts)
@@ -29,7 +29,7 @@ local function says(cmd, opts)
 end
 
 local function until_true(f)
-  local deadline = nsbox.clock() + PATIENCE
+  local deadline = nsbox.clock() + helper.PATIENCE
   repeat
     local found = f()
     if found then return found end
@@ -120,9 +120,12 @@ describe("with an init, a result tells of", function()
   for _, row in ipairs(ends) do
     local what, command, opts, reason, code, signal = table.unpack(row, 1, 6)
     it(what, function()
-      local r = init({ "sh", "-c", command }, opts)
-      assert.same({ reason = reason, code = code, signal = signal, ok = reason == "exit" and code == 0 },
-        { reason = r.reason, code = r.code, signal = r.signal, ok = r.ok })
+      local expected = { reason = reason, code = code, signal = signal, ok = reason == "exit" and code == 0 }
+      in_time(opts.timeout or helper.PATIENCE, expected, function(seconds)
+        opts.timeout = opts.timeout and seconds
+        local r = init({ "sh", "-c", command }, opts)
+        return { reason = r.reason, code = r.code, signal = r.signal, ok = r.ok }
+      end)
     end)
   end
 
@@ -202,7 +205,7 @@ describe("an init", function()
   it("is what a handle signals: each goes to the command, but STOP, which none can hand on", function()
     local b <close> = assert(nsbox.start("busybox", "trap 'exit 3' USR1; echo on; while :; do sleep 0.02; done",
       { init = true }))
-    assert(b:expect("on", PATIENCE))
+    assert(b:expect("on", helper.PATIENCE))
     local ok, err = b:kill "STOP"
     assert.same({ nil, "unsupported" }, { ok, err.kind })
     assert.is_true(b:kill "USR1")
@@ -220,8 +223,10 @@ describe("an init", function()
       assert(sys.kill(pid, "CONT"))
     end)
     assert.same({ "on\n", 0 }, { r.stdout, r.code })
-    r = init("kill -STOP $$; echo on", { timeout = 0.2, stop_timeout = 0.1 })
-    assert.same({ "timeout", "KILL", "" }, { r.reason, r.signal, r.stdout })
+    in_time(0.2, { "timeout", "KILL", "" }, function(seconds)
+      r = init("kill -STOP $$; echo on", { timeout = seconds, stop_timeout = 0.1 })
+      return { r.reason, r.signal, r.stdout }
+    end)
   end)
 
   it("has the ids and capabilities of the command, and no privilege to gain", function()
@@ -290,10 +295,11 @@ describe("with an init and a terminal", function()
 
   it("^C reaches the command", function()
     local marker, typed = box.marker(), false
-    local r = tty({ "sh", "-c", "trap 'exit 9' INT; while :; do sleep 0.02; done", marker }, { input = function()
+    local text = "trap 'exit 9' INT; trap : USR1; while :; do sleep 0.02; done"
+    local r = tty({ "sh", "-c", text, marker }, { input = function()
       if typed then return nil end
       typed = true
-      box.handles(marker, 2)
+      box.handles(marker, 10) -- of INT the shell has one of its own from its beginning on
       return "\3"
     end })
     assert.same({ 9, "exit" }, { r.code, r.reason })

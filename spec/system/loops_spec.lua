@@ -1,5 +1,6 @@
 -- Every verb in each loop: it waits there without blocking the loop, and leaves nothing in it.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local loops = require "spec.loops"
 local nsbox = require "nsbox"
 
@@ -29,6 +30,12 @@ local function run(loop, fn)
   return ticks
 end
 
+-- Before a box is closed, which ends the waits for it.
+local function until_true(test)
+  local deadline = nsbox.clock() + helper.PATIENCE
+  while not test() and nsbox.clock() < deadline do nsbox.sleep(0.005) end
+end
+
 local function open(name)
   local ok, loop = pcall(loops[name])
   if not ok then helper.skip("needs the module " .. name .. ": " .. loop:match "[^\n]*") end
@@ -40,41 +47,42 @@ local function open(name)
   return loop
 end
 
+-- Each waits for so many seconds.
 local verbs = {}
 
-function verbs.run()
-  assert.equal("hi\n", assert(nsbox.run("busybox", "sleep 0.05; echo hi")).stdout)
+function verbs.run(seconds)
+  assert.equal("hi\n", assert(nsbox.run("busybox", ("sleep %g; echo hi"):format(seconds))).stdout)
 end
 
-verbs["start and wait"] = function()
-  local box <close> = assert(nsbox.start("busybox", "sleep 0.05; exit 3"))
+verbs["start and wait"] = function(seconds)
+  local box <close> = assert(nsbox.start("busybox", ("sleep %g; exit 3"):format(seconds)))
   assert.equal(3, assert(box:wait()).code)
 end
 
-verbs["wait with a timeout"] = function()
+verbs["wait with a timeout"] = function(seconds)
   local box <close> = assert(nsbox.start("busybox", "sleep 100"))
-  local r, err = box:wait(0.05)
+  local r, err = box:wait(seconds)
   assert.is_nil(r)
   assert.equal("timeout", err.kind)
 end
 
-verbs["the option timeout"] = function()
-  assert.equal("timeout", assert(nsbox.run("busybox", "sleep 100", { timeout = 0.1 })).reason)
+verbs["the option timeout"] = function(seconds)
+  assert.equal("timeout", assert(nsbox.run("busybox", "sleep 100", { timeout = seconds })).reason)
 end
 
-verbs.stop = function()
+verbs.stop = function(seconds)
   local box <close> = assert(nsbox.start("busybox", "trap true TERM; echo x; while :; do sleep 1; done"))
   assert(box:expect "x")
-  assert.equal("KILL", assert(box:stop(0.05)).signal)
+  assert.equal("KILL", assert(box:stop(seconds)).signal)
 end
 
-verbs.exec = function()
+verbs.exec = function(seconds)
   local box <close> = assert(nsbox.start("busybox", "sleep 100"))
-  assert.equal("in\n", assert(box:exec("sleep 0.05; echo in")).stdout)
+  assert.equal("in\n", assert(box:exec(("sleep %g; echo in"):format(seconds))).stdout)
 end
 
-verbs["stream read and write"] = function()
-  local box <close> = assert(nsbox.start("busybox", "read x; sleep 0.05; echo got $x; cat",
+verbs["stream read and write"] = function(seconds)
+  local box <close> = assert(nsbox.start("busybox", ("read x; sleep %g; echo got $x; cat"):format(seconds),
     { stdin = "pipe", stdout = "pipe" }))
   assert(box.stdin:write "one\n")
   assert.equal("got one", box.stdout:read "l")
@@ -92,63 +100,64 @@ verbs["stream read and write"] = function()
   assert.equal(box.stdin, wrote)
 end
 
-verbs["a stream's timeout"] = function()
+verbs["a stream's timeout"] = function(seconds)
   local box <close> = assert(nsbox.start("busybox", "sleep 100", { stdout = "pipe" }))
-  local line, err = box.stdout:settimeout(0.05):read()
+  local line, err = box.stdout:settimeout(seconds):read()
   assert.is_nil(line)
   assert.equal("timeout", err.kind)
 end
 
-verbs.expect = function()
-  local box <close> = assert(nsbox.start("busybox", "sleep 0.05; echo ready 7; sleep 100"))
+verbs.expect = function(seconds)
+  local box <close> = assert(nsbox.start("busybox", ("sleep %g; echo ready 7; sleep 100"):format(seconds)))
   assert.equal("7", box:expect("ready (%d)", 30))
-  local found, err = box:expect("never", 0.05)
+  local found, err = box:expect("never", seconds)
   assert.is_nil(found)
   assert.equal("timeout", err.kind)
 end
 
-verbs.communicate = function()
-  local box <close> = assert(nsbox.start("busybox", "sleep 0.05; cat", { stdin = "pipe", stdout = "pipe" }))
+verbs.communicate = function(seconds)
+  local box <close> = assert(nsbox.start("busybox", ("sleep %g; cat"):format(seconds),
+    { stdin = "pipe", stdout = "pipe" }))
   local text = ("y"):rep(200000)
   assert.equal(text, assert(box:communicate(text)).stdout)
 end
 
-verbs.sleep = function()
+verbs.sleep = function(seconds)
   local began = nsbox.clock()
-  assert.is_true(nsbox.sleep(0.05))
-  assert.is_true(nsbox.clock() - began >= 0.05)
+  assert.is_true(nsbox.sleep(seconds))
+  assert.is_true(nsbox.clock() - began >= seconds)
 end
 
-verbs.wait_any = function()
+verbs.wait_any = function(seconds)
   local slow <close> = assert(nsbox.start("busybox", "sleep 100"))
-  local fast <close> = assert(nsbox.start("busybox", "sleep 0.05"))
+  local fast <close> = assert(nsbox.start("busybox", { "sleep", tostring(seconds) }))
   local first, r = nsbox.wait_any({ slow, fast })
   assert.equal(fast, first)
   assert.is_true(r.ok)
 end
 
-verbs["gather"] = function()
+verbs["gather"] = function(seconds)
   local results = assert(nsbox.gather({ 8, 5, 2 }, function(n)
-    return assert(nsbox.run("busybox", ("sleep 0.0%d; echo %d"):format(n, n))).stdout
+    return assert(nsbox.run("busybox", ("sleep %g; echo %d"):format(n / 5 * seconds, n))).stdout
   end))
   assert.same({ "8\n", "5\n", "2\n" }, results)
 end
 
-verbs["a line function that waits"] = function()
+verbs["a line function that waits"] = function(seconds)
   local seen, box = {}, nil
   box = assert(nsbox.start("busybox", "echo a; echo b; sleep 100", { stdout = function(line)
-    seen[#seen + 1] = line .. assert(box:exec("sleep 0.05; echo -n +")).stdout
+    seen[#seen + 1] = line .. assert(box:exec(("sleep %g; echo -n +"):format(seconds))).stdout
   end }))
   local _ <close> = box
   while #seen < 2 do nsbox.sleep(0.01) end
   assert.same({ "a+", "b+" }, seen)
 end
 
-verbs["an input function that waits"] = function()
+verbs["an input function that waits"] = function(seconds)
   local n = 0
   local r = assert(nsbox.run("busybox", "cat", { input = function()
     n = n + 1
-    nsbox.sleep(0.02)
+    nsbox.sleep(seconds / 2)
     return n < 4 and tostring(n) or nil
   end }))
   assert.equal("123", r.stdout)
@@ -162,19 +171,25 @@ for _, kind in ipairs { "luv", "cqueues", "copas", "own" } do
   describe("in a loop of " .. kind, function()
     for _, name in ipairs(names) do
       it(name .. " lets the loop go on", function()
-        assert.is_true(run(open(kind), verbs[name]) > 3)
+        local loop = open(kind)
+        in_time(0.05, true, function(seconds)
+          return run(loop, function() verbs[name](seconds) end) > 3
+        end)
       end)
     end
 
     it("several wait for one box, and each has its Result", function()
-      local loop, codes = open(kind), {}
+      local loop, codes, n = open(kind), {}, 0
       run(loop, function()
         local box <close> = assert(nsbox.start("busybox", "sleep 0.05; exit 4"))
         for i = 1, 3 do
-          loop.start(function() codes[i] = assert(box:wait()).code end)
+          loop.start(function()
+            codes[i] = assert(box:wait()).code
+            n = n + 1
+          end)
         end
         assert(box:wait())
-        nsbox.sleep(0.05)
+        until_true(function() return n == 3 end)
       end)
       assert.same({ 4, 4, 4 }, codes)
     end)
@@ -202,7 +217,7 @@ for _, kind in ipairs { "luv", "cqueues", "copas", "own" } do
           assert(box:wait())
           return a < b
         end)
-        nsbox.sleep(0.05)
+        until_true(function() return code end)
       end)
       assert.equal(5, code)
     end)

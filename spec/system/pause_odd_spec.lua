@@ -4,6 +4,7 @@ local helper = require "spec.helper"
 local nsbox = require "nsbox"
 helper.leakcheck { settle = true, outside = true }
 
+local quiet = box.quiet
 local COUNT = "i=0; while :; do i=$((i+1)); echo $i; done"
 
 local kinds = { { "of its own pids", {} }, { "that shares the caller's pids", { namespaces = { pid = false } } } }
@@ -20,12 +21,6 @@ local function letters(b)
   return table.concat(list)
 end
 
--- What it has written when it has been read to the end.
-local function seen(b)
-  nsbox.sleep(0.03)
-  return b:logs()
-end
-
 describe("pause", function()
   it("finds orphans, another session and a pid namespace below", function()
     local b = start({ "sh", "-c", "(setsid sh -c '" .. COUNT .. "' &); (" .. COUNT .. " &);"
@@ -33,8 +28,8 @@ describe("pause", function()
     box.eventually("six processes", function() return #b:processes() == 6 end)
     assert.is_true(b:pause())
     assert.equal("TTTTTT", letters(b))
-    local text = seen(b)
-    assert.equal(text, seen(b))
+    local text = quiet(b)
+    assert.equal(text, quiet(b))
     b:resume()
     box.eventually("it does not go on", function() return b:logs() ~= text end)
   end)
@@ -47,8 +42,8 @@ describe("pause", function()
         local b = assert(nsbox.start(root, { "/spinner", how }, kind[2]))
         b:expect "x\nx\n"
         assert.is_true(b:pause())
-        local text = seen(b)
-        assert.equal(text, seen(b))
+        local text = quiet(b)
+        assert.equal(text, quiet(b))
         -- Linux 6.1 says T of a process whose first thread has ended
         assert.truthy(letters(b):find(how == "vfork" and "^DT$" or "^[ZT]$"), letters(b))
         b:resume()

@@ -36,7 +36,7 @@ describe("a box", function()
   end)
 
   it("has a loopback device that is up, and no other", function()
-    local seen = lines(says "ls /sys/class/net; ip -o link; ping -c 1 -w 2 127.0.0.1 >/dev/null && echo answers")
+    local seen = lines(says "ls /sys/class/net; ip -o link; ping -c 1 -w 30 127.0.0.1 >/dev/null && echo answers")
     assert.equal(3, #seen)
     assert.equal("lo", seen[1])
     assert.matches("^1: lo: <LOOPBACK,UP,LOWER_UP>", seen[2])

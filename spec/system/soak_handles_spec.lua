@@ -70,7 +70,7 @@ local SOAK = [[
   local before = state()
   before = state() -- the first reading has to count an earlier one, too
   from_to(FROM + 1, TO)
-  local keepers, deadline, after = "descriptors of children", sys.clock() + 10, state()
+  local keepers, deadline, after = "descriptors of children", sys.clock() + 30, state()
   while after[keepers] > before[keepers] and sys.clock() < deadline do -- a keeper may still be at the last one
     after = nil
     sys.nanosleep(0.05)
@@ -90,7 +90,7 @@ local function soak(from, to, at_once)
   box.program("probe", root)
   local s <close> = script.start(SOAK:format(root, from, to, at_once), { env = EXACT })
   local said = {}
-  for line in function() return s:line(60 + (to - from) // 20) end do said[#said + 1] = line end
+  for line in function() return s:line(120 + (to - from) // 20) end do said[#said + 1] = line end
   assert.equal("done", table.concat(said, "\n"))
   assert.same({ "exit", 0 }, { s:wait() })
 end

@@ -43,19 +43,19 @@ describe("a fork of the host program", function()
       for _, copy in ipairs { false, true } do
         local launch = assert(core.launch({ guard, { "clone", "vm,vfork,parent" }, guard, { "close_fds" },
           { "barrier", "b" }, { "execve", { "/bin/busybox" }, { "true" }, {} } }, {}, "vm,files", { copy = copy }))
-        assert(launch:next(10) == "barrier")
+        assert(launch:next(30) == "barrier")
         local child = host.fork()
         if child == 0 then
           launch:abort()
           local r = nsbox.run("busybox", { "true" })
           os.exit(r and r.code == 0 and 9 or 1, true)
         end
-        local how, code = sys.waitid(child, 10)
+        local how, code = sys.waitid(child, 30)
         assert(how == "exit" and code == 9, tostring(code))
         assert(launch:go())
-        local event, process, errno = launch:next(10)
+        local event, process, errno = launch:next(30)
         assert(event == "started", event .. tostring(process) .. tostring(errno))
-        assert(select(2, sys.waitid(process, 10)) == 0)
+        assert(select(2, sys.waitid(process, 30)) == 0)
       end]]))
   end)
 

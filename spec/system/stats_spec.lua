@@ -104,7 +104,7 @@ for _, way in ipairs(ways) do
       assert.is_true(b:update { memory = "128M", pids = 3 })
       assert.same({ memory = 128 << 20, swap = b.limits.swap and 0, pids = 3 }, values(b.limits))
       assert.same({ "3", tostring(128 << 20) }, { says(b, PIDS), says(b, MEMORY) })
-      local r = assert(b:exec "sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait")
+      local r = assert(b:exec "sleep 100 & sleep 100 & sleep 100 & sleep 100 & wait")
       assert.truthy(r.stderr:find("can't fork", 1, true), r.stderr)
       assert.same({ 64 << 20, 128 << 20 }, { before.limits.memory.value, r.limits.memory.value })
       assert.is_true(b:update { swap = "1M" })

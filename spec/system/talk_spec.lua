@@ -1,5 +1,6 @@
 -- Talking with the processes of a box: pipes as streams, communicate, expect, logs, line functions.
 local assert_misuse = require "spec.misuse"
+local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
 local sys = require "nsbox.sys"
@@ -55,7 +56,7 @@ describe("a stream", function()
       return true
     end))
     assert.is_true(got[1] == data .. "1x")
-    assert.equal(3000000, #assert(other:wait(10)).stdout)
+    assert.equal(3000000, #assert(other:wait(30)).stdout)
   end)
 
   it("says that its reader is gone, without a signal", function()
@@ -81,10 +82,16 @@ describe("a stream", function()
 
   it("gives each of several that read at once a line of its own", function()
     local b <close> = cat({ "sh", "-c", "printf longer; read x; printf ' line\\na\\nb\\nc\\nd\\n'; sleep 100" })
-    b.stdout:settimeout(3)
+    b.stdout:settimeout(helper.PATIENCE)
+    local began = false
     local lines = assert(nsbox.gather({ 1, 2, 3, 4, 5, 6 }, function(i)
-      if i < 6 then return b.stdout:read(i == 3 and 2 or "l") end
-      nsbox.sleep(0.05)
+      if i == 3 then
+        local two = b.stdout:read(2)
+        began = true
+        return two
+      end
+      if i < 6 then return b.stdout:read "l" end
+      box.eventually("the first bytes", function() return began end)
       return b:send "\n"
     end))
     table.remove(lines)
@@ -120,7 +127,7 @@ describe("a stream", function()
     assert(b.stdin:write "stty -echo; PS1=; echo x$((20+3))y\n")
     assert.equal("x23y", b:expect "x%d+y")
     assert.same({ true, n = 1 }, table.pack(b:send "exit 4\n"))
-    assert.equal(4, assert(b:wait(10)).code)
+    assert.equal(4, assert(b:wait(30)).code)
     local sent, err = b:send "nobody reads it\n"
     assert.same({ nil, "closed" }, { sent, err.kind })
   end)
@@ -137,9 +144,10 @@ describe("communicate", function()
   end)
 
   it("can be called again after its timeout", function()
-    local b <close> = cat("cat; sleep 0.3; echo more", PIPES)
+    local b <close> = cat("cat; until [ -e /tmp/go ]; do sleep 0.02; done; echo more", PIPES)
     local r, err = b:communicate("first ", 0.05)
     assert.same({ nil, "timeout" }, { r, err.kind })
+    assert(b:exec ": >/tmp/go")
     assert.equal("first more\n", assert(b:communicate(nil, 10)).stdout)
   end)
 
@@ -168,9 +176,9 @@ end)
 describe("expect", function()
   it("answers with match or captures, each beyond the last, of both streams", function()
     local b <close> = assert(start("busybox", "echo port 80; echo port 81; echo err 1 >&2; sleep 100"))
-    assert.equal("80", b:expect("port (%d+)", 10))
-    assert.equal("port 81", b:expect("port %d+", 10))
-    assert.same({ "err", "1" }, { b:expect("(%a+) (%d)\n", 10) })
+    assert.equal("80", b:expect("port (%d+)", 30))
+    assert.equal("port 81", b:expect("port %d+", 30))
+    assert.same({ "err", "1" }, { b:expect("(%a+) (%d)\n", 30) })
     local r, err, errno = b:expect("port", 0.05)
     assert.same({ nil, "timeout", sys.ETIMEDOUT }, { r, err.kind, errno })
     assert.matches("port 81", err.log)
@@ -178,8 +186,8 @@ describe("expect", function()
 
   it("finds what comes in pieces, and what came before the end", function()
     local b <close> = assert(start("busybox", "printf rea; sleep 0.1; printf dy; exit 9"))
-    assert.equal("ready", b:expect("ready", 10))
-    local r, err = b:expect("never", 10)
+    assert.equal("ready", b:expect("ready", 30))
+    local r, err = b:expect("never", 30)
     assert.same({ nil, "exit", 9 }, { r, err.kind, err.result.code })
     assert.matches('ended %(exit code 9%)', tostring(err))
   end)
@@ -196,7 +204,7 @@ describe("expect", function()
   it("drives a shell by pipes", function()
     local b <close> = cat({ "sh" }, { stdin = "pipe", stdout = "pipe" })
     assert(b:send "echo one; echo two\n")
-    assert.equal("one\n", b:expect("one\n", 10))
+    assert.equal("one\n", b:expect("one\n", 30))
     assert.equal("two", b.stdout:read())
   end)
 
@@ -218,7 +226,7 @@ end)
 describe("logs", function()
   it("are the last of what was written, until close", function()
     local b <close> = assert(start("busybox", "seq 1 100000; echo e1 >&2; echo e2 >&2", { max_output = 1000 }))
-    local r = assert(b:wait(10))
+    local r = assert(b:wait(30))
     assert.same({ true, false }, { r.truncated.stdout, r.truncated.stderr })
     assert.equal(1000, #r.stdout)
     assert.equal("99999\n100000\n", b:logs(2, "stdout"))
@@ -267,7 +275,7 @@ describe("a line function", function()
     assert(nsbox.run("busybox", { "sleep", "0.2" }))
     local ok, raised = pcall(b.wait, b)
     assert.same({ false, true }, { ok, raised == thing })
-    assert.equal("KILL", b:wait(10).signal)
+    assert.equal("KILL", b:wait(30).signal)
     ok, raised = pcall(nsbox.run, "busybox", "echo x; sleep 100", { stdout = function() error(thing) end })
     assert.same({ false, true }, { ok, raised == thing })
   end)
@@ -280,7 +288,7 @@ describe("a line function", function()
       b:kill()
     end }))
     local _ <close> = b
-    assert.equal("killed", b:wait(10).reason)
+    assert.equal("killed", b:wait(30).reason)
     assert.equal("goinner\nother\n", seen)
   end)
 end)

@@ -1,12 +1,11 @@
 -- The caller's own terminal while a box's is relayed to it: a script under a terminal of the spec's.
 local helper = require "spec.helper"
+local in_time = require "spec.in_time"
 local sys = require "nsbox.sys"
 helper.leakcheck { settle = true }
 
 local box = require "spec.box"
 local pty = require "spec.pty"
-
-local PATIENCE = 10 -- seconds, for what takes a moment
 
 -- ---- a program under a terminal, and what it shows ----
 
@@ -41,7 +40,7 @@ end
 
 -- Waits until the condition answers something true, and answers it.
 function session:wait(what, condition)
-  local deadline = sys.clock() + PATIENCE
+  local deadline = sys.clock() + helper.PATIENCE
   while true do
     local found = condition()
     if found then return found end
@@ -175,15 +174,19 @@ describe("the caller's terminal", function()
     assert.matches("interrupted!", shown)
     assert.same({ "exit", 1 }, { how, status })
     is_as_before(s)
-    assert.same({}, box.pids(marker))
+    box.eventually("the end of the box", function() return #box.pids(marker) == 0 end)
   end)
 
   it("is as before after a timeout", function()
-    local s = start(script([[{ "sleep", "60" }]], "{ tty = true, timeout = 0.5 }"))
-    s:relayed()
-    s:expect "ended\ttimeout"
-    s:finish()
-    is_as_before(s)
+    in_time(0.5, true, function(seconds)
+      local s = start(script([[{ "sleep", "60" }]], ("{ tty = true, timeout = %g }"):format(seconds)))
+      s:wait("raw mode, or the end", function() return s:raw() or s.shown:find "ended" end)
+      local raw = s:raw()
+      s:expect "ended\ttimeout"
+      s:finish()
+      is_as_before(s)
+      return raw
+    end)
   end)
 
   it("is as before after a program that could not be run", function()

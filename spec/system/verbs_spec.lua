@@ -196,7 +196,7 @@ local AMID = [[
           if subject then
             assert(nsbox.gather({ 1, 2 }, function(i)
               if i == 1 then
-                verbs.try(kind .. ", " .. what .. " in the middle", verb, subject, 20)
+                verbs.try(kind .. ", " .. what .. " in the middle", verb, subject, 100)
               else
                 nsbox.sleep(0.01)
                 finish(b, p)
