@@ -1,4 +1,5 @@
--- Programs that are odd to pause: orphans, vfork, threads without a first one, fork bombs.
+-- Programs that are odd to pause by signals: orphans, vfork, threads without a first one, fork bombs. None of their
+-- boxes has a cgroup, whose freezer would hold them.
 local box = require "spec.box"
 local helper = require "spec.helper"
 local nsbox = require "nsbox"
@@ -7,10 +8,11 @@ helper.leakcheck { settle = true, outside = true }
 local quiet = box.quiet
 local COUNT = "i=0; while :; do i=$((i+1)); echo $i; done"
 
-local kinds = { { "of its own pids", {} }, { "that shares the caller's pids", { namespaces = { pid = false } } } }
+local kinds = { { "of its own pids", { degrade = { "cgroup" } } },
+  { "that shares the caller's pids", { degrade = { "cgroup" }, namespaces = { pid = false } } } }
 
-local function start(cmd, opts)
-  local b = assert(nsbox.start("busybox", cmd, opts))
+local function start(cmd)
+  local b = assert(nsbox.start("busybox", cmd, { degrade = { "cgroup" } }))
   helper.cleanup(function() b:close() end)
   return b
 end
