@@ -237,6 +237,13 @@ local function tell(where, kind, fd, data)
   return { keeper = keeper, id = last_id }
 end
 
+--- Makes the keeper of the duties that follow, where there is none: true | nil, err, errno. Of what is made before its
+-- duty is, a caller that dies meanwhile leaves something: no start of a program belongs there.
+local function be_ready()
+  local keeper, err, errno = get_kind("outside", probe.host())
+  return keeper and true, err, errno
+end
+
 --- What is to be done should the caller die: SIGKILL to a process of its own pid namespace or one below, by pidfd; a
 -- terminal's settings. Each answers a duty for drop() | nil, message, errno (EAGAIN, EMFILE: it has as many as it can).
 local function kill_later(pidfd)
@@ -390,6 +397,7 @@ return {
   namespaces = namespaces,
   ahead = ahead,
   died = died,
+  be_ready = be_ready,
   kill_later = kill_later,
   restore_later = restore_later,
   remove_later = remove_later,

@@ -97,6 +97,16 @@ describe("SIGKILL of the caller leaves nothing,", function()
     end
   end)
 
+  it("at the end of a caller whose boxes had cgroups", function()
+    for _ = 1, helper.rounds(20) do
+      local s <close> = script.start [[
+        local opts = { memory = "20M", pids = 50, cpus = 1, degrade = { "memory", "pids", "cpus" }, userns = "single" }
+        require("nsbox").run("busybox", { "true" }, opts)
+        io.write("through\n"):flush()]]
+      assert.equal("through", s:line())
+    end
+  end)
+
   it("of a program that changed its ids, ignores all signals and has forked", function()
     local root = image_with "stubborn"
     for _, uid in ipairs(helper.has_ids() and { 1000, 0 } or { 0 }) do

@@ -23,7 +23,7 @@ local function new_held()
   return setmetatable({ owner = core.self(), by_parent = {}, swept = {}, paths = {} }, held_mt)
 end
 
-local held = new_held()
+local held -- made after the keeper: of what ends with the Lua state the last made is the first
 
 local function lock(folder)
   local fd, message, errno = sys.open(folder, "rdonly,directory")
@@ -142,10 +142,13 @@ end
 --- This caller's cgroup of a hierarchy, made at first need: its folder | nil, message, errno. It goes with the caller.
 -- places: as of tree.places_for; parent: the folder of the one that it is to be below.
 local function of(parent, places)
-  if held.owner ~= core.self() then
+  local ok, message, errno = keeper.be_ready()
+  if not ok then
+    return nil, message, errno
+  elseif not held or held.owner ~= core.self() then
     held = new_held()
   end
-  local own, message, errno = held.by_parent[parent], nil, nil
+  local own = held.by_parent[parent]
   if not own or not is_kept(own) then
     own, message, errno = make(parent, places)
     held.by_parent[parent] = own
