@@ -73,12 +73,17 @@ local function ask_settings(call, name)
   return joined(require("nsbox.probe.reason").sure(err, require("nsbox.probe.facts").look()))
 end
 
+-- Whatever the step is about.
+local scarce = { EMFILE = true, ENFILE = true }
+
 --- A hint for a failed step ({}: for what is none) and the name of its errno, or nil: also when nothing is left to ask
 -- the probe with. A step may bring its own, for all that it fails with or by the errno's name.
 local function of(step, name)
   local own = step.hint
   if type(own) == "table" then
     own = own[name]
+  elseif scarce[name] then
+    own = nil
   end
   if own then
     return own

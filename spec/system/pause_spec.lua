@@ -10,7 +10,8 @@ helper.leakcheck { settle = true, outside = true }
 local quiet = box.quiet
 local COUNT = "i=0; while :; do i=$((i+1)); echo $i; done"
 
-local kinds = { { "of its own pids", {} }, { "that shares the caller's pids", { namespaces = { pid = false } } } }
+local kinds = { { "of its own pids", { degrade = { "cgroup" } } },
+  { "that shares the caller's pids", { degrade = { "cgroup" }, namespaces = { pid = false } } } }
 
 -- By the freezer, where boxes can have a cgroup.
 local freezes = nsbox.run("busybox", { "true" }, { pids = 1000 }) ~= nil
@@ -320,7 +321,7 @@ describe("pause", function()
   it("refuses a /proc that is not of the caller's pids", function()
     local readlink = sys.readlink
     helper.cleanup(function() sys.readlink = readlink end)
-    local b = start { "sleep", "100" }
+    local b = start({ "sleep", "100" }, kinds[1][2])
     function sys.readlink(path) return path == "/proc/self" and "1" or readlink(path) end
     for _, verb in ipairs { "pause", "processes" } do
       refuses("setup", sys.ENOENT, "/proc is not of", b[verb](b))

@@ -75,7 +75,7 @@ describe("processes", function()
   it("is refused to a fork, as pause and resume are", function()
     script.succeeds [[
       local host = require "host"
-      local b = assert(nsbox.start("busybox", { "sleep", "100" }))
+      local b = assert(nsbox.start("busybox", { "sleep", "100" }, { degrade = { "cgroup" } }))
       assert(b:pause())
       local child = host.fork()
       if child == 0 then

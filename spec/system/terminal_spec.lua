@@ -124,7 +124,7 @@ describe("a box on the caller's terminal", function()
 
   it("tells the program of a change of size by WINCH", function()
     local s = start(script [[{ "sh", "-c", "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done" }]])
-    s:expect "ready"
+    s:expect "ready\r\n"
     assert(pty.resize(s.fd, 12, 34))
     s:expect "12 34\r\n"
     s:finish()
@@ -133,7 +133,7 @@ describe("a box on the caller's terminal", function()
   it("takes ^C as a key of its own", function()
     local loop = "while :; do sleep 0.02; done"
     local s = start(script(([[{ "sh", "-c", "trap 'echo caught; exit 3' INT; echo ready; %s" }]]):format(loop)))
-    s:expect "ready"
+    s:expect "ready\r\n"
     s:type "\3"
     s:expect "caught\r\nended\texit\t3"
     s:finish()
@@ -142,7 +142,7 @@ describe("a box on the caller's terminal", function()
 
   it("takes ^D as the end of input, and only that", function()
     local s = start(script [[{ "sh", "-c", "echo ready; cat; echo end; cat; exit 4" }]])
-    s:expect "ready"
+    s:expect "ready\r\n"
     s:type "line\n\4"
     s:expect "line\r\nline\r\nend\r\n"
     s:type "\4"
@@ -168,7 +168,7 @@ describe("the caller's terminal", function()
     local marker = box.marker()
     local s = start(shell_with(marker))
     s:relayed()
-    s:expect "ready"
+    s:expect "ready\r\n"
     assert(sys.kill(s.pid, "INT")) -- lua raises "interrupted!"
     local shown, how, status = s:finish()
     assert.matches("interrupted!", shown)
@@ -201,7 +201,7 @@ describe("the caller's terminal", function()
       local marker = box.marker()
       local s = start(shell_with(marker))
       s:relayed()
-      s:expect "ready"
+      s:expect "ready\r\n"
       assert.is_true(#box.pids(marker) > 0)
       assert(sys.kill(s.pid, signal))
       local _, how = s:finish()
