@@ -391,18 +391,6 @@ local function acted(duty)
   return select(3, answered(keeper)) == sys.ETIME
 end
 
-return {
-  get = get,
-  maps = maps,
-  namespaces = namespaces,
-  ahead = ahead,
-  died = died,
-  be_ready = be_ready,
-  kill_later = kill_later,
-  restore_later = restore_later,
-  remove_later = remove_later,
-  drop = drop,
-  end_later = end_later,
-  cpu_later = cpu_later,
-  acted = acted,
-}
+return { get = get, maps = maps, namespaces = namespaces, ahead = ahead, died = died, be_ready = be_ready,
+  kill_later = kill_later, restore_later = restore_later, remove_later = remove_later, drop = drop,
+  end_later = end_later, cpu_later = cpu_later, acted = acted }
