@@ -142,17 +142,18 @@ end
 --- This caller's cgroup of a hierarchy, made at first need: its folder | nil, message, errno. It goes with the caller.
 -- places: as of tree.places_for; parent: the folder of the one that it is to be below.
 local function of(parent, places)
+  local mine = held and held.owner == core.self()
+  local own = mine and held.by_parent[parent]
+  if own and is_kept(own) then
+    return own.path
+  end
   local ok, message, errno = keeper.be_ready()
   if not ok then
     return nil, message, errno
-  elseif not held or held.owner ~= core.self() then
-    held = new_held()
   end
-  local own = held.by_parent[parent]
-  if not own or not is_kept(own) then
-    own, message, errno = make(parent, places)
-    held.by_parent[parent] = own
-  end
+  held = mine and held or new_held()
+  own, message, errno = make(parent, places)
+  held.by_parent[parent] = own
   return own and own.path, message, errno
 end
 
