@@ -73,7 +73,7 @@ local function ask_settings(call, name)
   return joined(require("nsbox.probe.reason").sure(err, require("nsbox.probe.facts").look()))
 end
 
--- Whatever the step is about.
+--- The errnos of want of descriptors, which is no matter of what the step is about.
 local scarce = { EMFILE = true, ENFILE = true }
 
 --- A hint for a failed step ({}: for what is none) and the name of its errno, or nil: also when nothing is left to ask
@@ -106,4 +106,4 @@ local function of(step, name)
   end
 end
 
-return { of = of }
+return { of = of, scarce = scarce }

@@ -61,7 +61,8 @@ local function failure(start, number, message, errno)
     return error_.fail(known)
   end
   return error_.fail {
-    kind = (step.kinds or {})[name] or step.kind or "setup", verb = start.verb, step = number, call = step[1],
+    kind = not hint.scarce[name] and ((step.kinds or {})[name] or step.kind) or "setup",
+    verb = start.verb, step = number, call = step[1],
     errno = errno ~= 0 and errno or nil, name = name, path = step_text.subject(step),
     message = ("%s (%s)"):format(message, step.why or "?"),
     hint = hint.of(step, name),

@@ -15,11 +15,8 @@ end
 
 -- ---- of the caller ----
 
--- Want of descriptors is no matter of limits.
-local scarce = { EMFILE = "setup", ENFILE = "setup" }
-
--- ENOENT: a file that this kernel, or this version of cgroups, has not.
-local lacking = { ENOENT = "unsupported", EMFILE = "setup", ENFILE = "setup" }
+-- A file that this kernel, or this version of cgroups, has not.
+local lacking = { ENOENT = "unsupported" }
 
 local function instead(write)
   return { ENOENT = ('leave it out, or degrade = { "%s" }'):format(write.option) }
@@ -33,7 +30,7 @@ end
 local function make(box)
   local c = of(box)
   for _, where in ipairs(c and c.joins or {}) do
-    box.add { "cgroup", where, out = slot(where), side = "parent", kind = "limit", kinds = scarce, hint = unhidden(c),
+    box.add { "cgroup", where, out = slot(where), side = "parent", kind = "limit", hint = unhidden(c),
       why = named(where) .. ": the box's own" }
   end
   for _, write in ipairs(c and c.writes or {}) do
