@@ -1,4 +1,5 @@
 -- Every verb in each loop: it waits there without blocking the loop, and leaves nothing in it.
+local eventually = require("spec.box").eventually
 local helper = require "spec.helper"
 local in_time = require "spec.in_time"
 local loops = require "spec.loops"
@@ -28,12 +29,6 @@ local function run(loop, fn)
   assert(ok, err)
   assert.equal(0, loop.left())
   return ticks
-end
-
--- Before a box is closed, which ends the waits for it.
-local function until_true(test)
-  local deadline = nsbox.clock() + helper.PATIENCE
-  while not test() and nsbox.clock() < deadline do nsbox.sleep(0.005) end
 end
 
 local function open(name)
@@ -189,7 +184,8 @@ for _, kind in ipairs { "luv", "cqueues", "copas", "own" } do
           end)
         end
         assert(box:wait())
-        until_true(function() return n == 3 end)
+        -- before the box is closed, which ends the waits for it
+        eventually("each has its Result", function() return n == 3 end)
       end)
       assert.same({ 4, 4, 4 }, codes)
     end)
@@ -217,7 +213,7 @@ for _, kind in ipairs { "luv", "cqueues", "copas", "own" } do
           assert(box:wait())
           return a < b
         end)
-        until_true(function() return code end)
+        eventually("it has its Result", function() return code end)
       end)
       assert.equal(5, code)
     end)
